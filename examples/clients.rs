@@ -161,7 +161,8 @@ enum Command {
 
 #[derive(Args)]
 struct Create {
-    id: String,
+    /// The id of the client. With --server, a chosen id needs --administrators; without an id, the service generates one.
+    id: Option<String>,
     /// A scope that the client may request; repeatable. The tool does not know the scopes of the service: an unknown one is
     /// refused when a token is requested, and the log of the service names it.
     #[arg(long, value_parser = scope)]
@@ -495,6 +496,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 async fn create(store: &Store, new: Create, json: bool) -> Result<(), Failure> {
+    if new.id.is_none() {
+        return Err(Failure(2, "the id of the client is missing; only --server generates one".to_owned()));
+    }
     let secret = ClientSecret::generate().map_err(invalid)?;
     let kept = RegisteredSecret::new("1", &secret).map_err(invalid)?.created_at(SystemTime::now());
     let stored = kept.stored().clone();
@@ -507,7 +511,7 @@ async fn create(store: &Store, new: Create, json: bool) -> Result<(), Failure> {
 
 /// Returns the client that `create` describes, with this secret.
 fn unregistered(new: Create, secret: StoredSecret) -> Client {
-    let mut client = Client::new(new.id, secret).scopes(new.scope);
+    let mut client = Client::new(new.id.unwrap_or_default(), secret).scopes(new.scope);
     if new.post {
         client = client.authentication(ClientAuthMethod::ClientSecretPost);
     }

@@ -216,11 +216,22 @@ impl Administration {
         self.change(Method::POST, id, rest, None).await.map(drop)
     }
 
-    async fn create(&mut self, new: Create, json: bool) -> Result<(), Failure> {
+    /// Creates a client. Without an id, the service generates one.
+    async fn create(&mut self, mut new: Create, json: bool) -> Result<(), Failure> {
+        let is_chosen = new.id.is_some();
+        new.id.get_or_insert_with(|| "generated".to_owned());
         let no_secret: StoredSecret = NO_HASH.parse().map_err(crate::invalid)?;
         let client = crate::unregistered(new, no_secret).register().map_err(crate::invalid)?;
-        let created = self.send(Method::POST, "", None, Some(request_of(&client)?)).await?.body;
-        crate::print_secret_text(client.id(), "1", secret_in(&created)?, json)
+        let mut request = request_of(&client)?;
+        if let Some(members) = request.as_object_mut().filter(|_| !is_chosen) {
+            members.remove("client_id");
+        }
+        let created = self.send(Method::POST, "", None, Some(request)).await.map_err(|Failure(code, why)| {
+            let hint = "; with `clients`, add --administrators, or omit the id";
+            Failure(code, if why.contains("a chosen `client_id`") { why + hint } else { why })
+        })?;
+        let id: ClientId = text_of(&created.body, "client_id").parse().map_err(crate::invalid)?;
+        crate::print_secret_text(&id, "1", secret_in(&created.body)?, json)
     }
 
     async fn list(&mut self, after: Option<ClientId>, limit: Option<usize>, json: bool) -> Result<(), Failure> {

@@ -91,9 +91,12 @@ fn service(test: &str) -> (Service, Clients, Clients) {
 fn the_tool_does_over_http_what_it_does_at_the_store() {
     let (service, at_the_store, root) = service("administration");
     let create = ["create", "reports/1", "--scope", "read", "--audience", "https://api.example.test/"];
-    let secret = root.lines(&[&create[..], &["--name", "Reports", "--metadata", "team=a=b"]].concat());
-    assert_eq!(secret.len(), 1, "the secret alone is on stdout: {secret:?}");
     let (code, said) = root.refusal(&create);
+    assert!(code == 5 && said.contains("--administrators") && said.contains("omit the id"), "{code}: {said}");
+    let chooses = Clients::over_http(&service, "root", &root.secret).for_administrators();
+    let secret = chooses.lines(&[&create[..], &["--name", "Reports", "--metadata", "team=a=b"]].concat());
+    assert_eq!(secret.len(), 1, "the secret alone is on stdout: {secret:?}");
+    let (code, said) = chooses.refusal(&create);
     assert!(code == 4 && said.contains("a client with this id exists"), "{code}: {said}");
     assert_eq!(root.refusal(&["show", "unknown"]).0, 3);
 
@@ -125,7 +128,7 @@ fn the_tool_does_over_http_what_it_does_at_the_store() {
     let (code, said) = root.refusal(&["list", "--with-hashes"]);
     assert!(code == 2 && said.contains("use --store"), "{code}: {said}");
     // A client of the configuration file cannot be taken: the service would not start again.
-    assert_eq!(root.refusal(&["create", "billing", "--audience", "https://api.example.test/"]).0, 4);
+    assert_eq!(chooses.refusal(&["create", "billing", "--audience", "https://api.example.test/"]).0, 4);
     let wrong = Clients::over_http(&service, "root", "tcc_wrong");
     assert_ne!(wrong.refusal(&["list"]).0, 0);
 }
@@ -151,9 +154,13 @@ fn an_administrator_of_a_team_gives_only_what_it_may_grant() {
     assert_eq!(root.refusal(&team).0, 5);
     let secret = root.for_administrators().lines(&team);
     let team = Clients::over_http(&service, "team", &secret[0]);
-    team.lines(&["create", "reports", "--scope", "read", "--audience", "https://api.example.test/"]);
-    let (code, said) =
-        team.refusal(&["create", "other", "--scope", "read", "--audience", "https://other.example.test/"]);
+    assert_eq!(team.refusal(&["create", "reports", "--scope", "read", "--audience", "https://api.example.test/"]).0, 5);
+    let created = team.json(&["create", "--scope", "read", "--audience", "https://api.example.test/"]);
+    let id = created["client_id"].as_str().unwrap();
+    assert_eq!(at_the_store.json(&["show", id])["scope"], "read", "{created}");
+    assert_eq!(at_the_store.refusal(&["create"]).0, 2, "the tool at the store generates no id");
+    team.lines(&["create", "--scope", "read", "--audience", "https://api.example.test/"]);
+    let (code, said) = team.refusal(&["create", "--scope", "read", "--audience", "https://other.example.test/"]);
     assert!(code == 5 && said.contains("may_grant"), "{code}: {said}");
     assert_eq!(team.refusal(&["rotate-secret", "root"]).0, 5);
     assert_eq!(team.refusal(&["delete", "team"]).0, 5);
