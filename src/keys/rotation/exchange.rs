@@ -143,7 +143,8 @@ impl Keeper {
             Err(error) => {
                 self.refused(local, &error.to_string());
                 local.not_applied = Some(NotApplied { reason: error.to_string(), digest, is_foreign: false });
-                return if local.applied.is_some() { Ok(()) } else { Err(error.into()) };
+                // An operator who accepts the stored ring would lose what cannot be read, such as a distrust.
+                return if local.applied.is_some() && !local.accepts_stored { Ok(()) } else { Err(error.into()) };
             }
         };
         let foreign = applied.and_then(|applied| why_foreign(&applied.state, &opened));

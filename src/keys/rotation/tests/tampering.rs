@@ -319,3 +319,29 @@ async fn a_forged_lease_is_no_evidence_of_a_restore_and_raises_no_version() {
         .filter(|event| matches!(&event.outcome, Outcome::KeyRingRefused { reason } if reason.contains("forged")));
     assert_eq!(reports.count(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn accept_stored_writes_nothing_over_a_ring_that_this_replica_cannot_read() {
+    let site = Site::new();
+    let (one, other) = (site.replica().await, site.replica().await);
+    site.pass(2 * SECOND).await;
+    let leaked = signing(&one);
+    // A distrust under a newer key-encryption key, which `one` does not have.
+    let both = by(3).also(by(1));
+    let newer = KeyManager::builder(Link::to(&site.store), both).clock(site.clock.clone()).connect().await.unwrap();
+    drop(other);
+    newer.distrust(&leaked).await.unwrap();
+    let stored = site.store.load_ring("default").await.unwrap();
+    site.pass(2 * SECOND).await;
+    for _ in 0..2 {
+        one.accept_stored().await.unwrap_err();
+        let now = site.store.load_ring("default").await.unwrap();
+        assert_eq!((now.version, &now.document), (stored.version, &stored.document));
+    }
+    assert!(newer.is_ready() && newer.ring().key_ids().all(|key_id| key_id != leaked));
+
+    // The same for a document of another format.
+    site.store.overwrite("default", stored.version, "{}");
+    one.accept_stored().await.unwrap_err();
+    assert_eq!(site.store.load_ring("default").await.unwrap().document, "{}");
+}
