@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -75,6 +75,8 @@ struct Shared {
     streams: AtomicUsize,
     asked: Mutex<Vec<JwtSvidRequest>>,
     is_hung: Mutex<bool>,
+    /// Whether streams that are opened from now on are denied.
+    denies_new: AtomicBool,
 }
 
 pub(crate) struct Agent {
@@ -93,6 +95,7 @@ impl Agent {
             streams: AtomicUsize::new(0),
             asked: Mutex::default(),
             is_hung: Mutex::new(false),
+            denies_new: AtomicBool::new(false),
         };
         Self { folder: tempfile::tempdir().unwrap(), shared: Arc::new(shared), runtime: None }
     }
@@ -149,6 +152,11 @@ impl Agent {
 
     pub(crate) fn hang(&self) {
         *self.shared.is_hung.lock().unwrap() = true;
+    }
+
+    /// Denies each stream that is opened from now on, or none. The open ones go on.
+    pub(crate) fn deny_new(&self, denies: bool) {
+        self.shared.denies_new.store(denies, Ordering::SeqCst);
     }
 
     /// The number of streams that were opened.
@@ -249,6 +257,9 @@ fn bundles_of(
     shared: &Shared,
 ) -> Result<Response<impl Stream<Item = Result<JwtBundlesResponse, Status>> + use<>>, Status> {
     shared.streams.fetch_add(1, Ordering::SeqCst);
+    if shared.denies_new.load(Ordering::SeqCst) {
+        return Err(Status::permission_denied("no identity issued"));
+    }
     let told = WatchStream::new(shared.told.subscribe()).flat_map(|told| {
         stream::iter(match told {
             Told::Bundles(bundles) => {

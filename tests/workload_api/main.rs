@@ -143,10 +143,18 @@ async fn the_last_bundle_outlives_the_agent_for_24_hours_and_a_new_agent_is_foun
     let later = NOW + 23 * 3_600;
     world.clock.set(at(later));
     assert_eq!(world.send(&svid(BILLING, 23, "s1", later)).await, 200);
-    let later = NOW + 24 * 3_600 + 60;
-    world.clock.set(at(later));
-    let last = svid(BILLING, 23, "s1", later);
-    assert_eq!(world.send(&last).await, 503);
+    let (mut later, start) = (NOW, Instant::now());
+    let last = loop {
+        later += 24 * 3_600 + 60;
+        world.clock.set(at(later));
+        let svid = svid(BILLING, 23, "s1", later);
+        // Until it notices that the stream is cut, the bundle is current.
+        match world.send(&svid).await {
+            503 => break svid,
+            status => assert!(status == 200 && start.elapsed() < PATIENCE, "{status}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
     agent.start();
     world.until(&last, 200).await;
 }
@@ -198,6 +206,27 @@ async fn a_bundle_that_the_agent_withdraws_is_not_used_any_more() {
         let text = world.until(&billing(), 503).await;
         assert!(text.contains(says), "{says}: {text}");
     }
+}
+
+#[tokio::test]
+async fn an_agent_that_denies_the_question_for_an_unknown_name_withdraws_nothing_from_other_clients() {
+    let agent = Agent::started();
+    let mut world = World::new(&agent);
+    world.until(&billing(), 200).await;
+    agent.deny_new(true);
+    let before = agent.streams();
+    let (status, text) = world.send_with_text(&svid(BILLING, 26, "made up", NOW)).await;
+    assert!(status == 503 && text.contains("no identity issued"), "{status} {text}");
+    assert_eq!(agent.streams(), before + 1, "the agent was asked");
+    for _ in 0..3 {
+        assert_eq!(world.send(&billing()).await, 200);
+    }
+    // The first stream is still followed.
+    agent.tell_keys(&[("example.org", &[(27, "s3")])]);
+    world.until(&svid(BILLING, 27, "s3", NOW), 200).await;
+    // What it says counts: its refusal withdraws the bundle.
+    agent.tell(Told::Refused(Code::PermissionDenied));
+    world.until(&svid(BILLING, 27, "s3", NOW), 503).await;
 }
 
 #[tokio::test]

@@ -4,10 +4,11 @@
 //! gives the bundle to [`RemoteKeys`](crate::keys::remote::RemoteKeys) as if it was fetched from a URL:
 //!
 //! - While the stream is connected, its last bundle is current, and a change is fetched at once.
-//! - A request for a `kid` that the bundle lacks asks the agent anew, within the budget for unknown names.
+//! - A request for a `kid` that the bundle lacks asks the agent anew, within the budget for unknown names. If the agent refuses
+//!   that, only this request fails: an outsider can cause it, so only the stream withdraws a bundle.
 //! - While the stream is cut, a fetch fails. So the last bundle is used for 24 hours, and then the answer is 503.
-//! - A message without the trust domain or with an empty bundle, and the status `PERMISSION_DENIED`, withdraw the bundle. It is
-//!   not used any more (SPIFFE Workload API §4.4, §6.2.2), and the answer is 503.
+//! - A message on the stream without the trust domain or with an empty bundle, and the status `PERMISSION_DENIED` there, withdraw
+//!   the bundle. It is not used any more (SPIFFE Workload API §4.4, §6.2.2), and the answer is 503.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,8 +50,15 @@ struct Source {
 
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    known: Mutex<Known>,
     changes: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Known {
+    state: State,
+    /// How often the stream has sent a message or ended.
+    heard: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +85,7 @@ impl Drop for Follower {
 impl StreamedBundle {
     pub(super) fn new(api: WorkloadApi, trust_domain: &str, random: Arc<dyn Random>) -> Self {
         let source = Source { api, trust_domain: format!("spiffe://{trust_domain}") };
-        let shared = Shared { state: Mutex::new(State::Waiting), changes: watch::Sender::new(()) };
+        let shared = Shared { known: Mutex::new(Known { state: State::Waiting, heard: 0 }), changes: watch::Sender::new(()) };
         Self { source, shared: Arc::new(shared), follower: Mutex::default(), random }
     }
 
@@ -102,15 +110,16 @@ impl HttpClient for StreamedBundle {
             self.follow();
             // It asks for what the agent knows now: a key may be newer than the last message.
             if request.headers().contains_key(CACHE_CONTROL) {
-                let state = self.source.ask().await;
-                self.shared.set(state.clone());
-                if let Some(answer) = answer(&state) {
-                    return answer;
+                let heard = self.shared.known().heard;
+                match self.source.ask().await {
+                    State::Waiting => {}
+                    current @ State::Current(_) => self.shared.asked(current, heard),
+                    State::Withdrawn(text) | State::Failed(text) => return Err(HttpError::no_connection(text)),
                 }
             }
             let mut changes = self.changes();
             loop {
-                if let Some(answer) = answer(&self.shared.state()) {
+                if let Some(answer) = answer(&self.shared.known().state) {
                     return answer;
                 }
                 // This value owns the sender, so it is not dropped.
@@ -131,13 +140,30 @@ fn answer(state: &State) -> Option<Result<Response<Bytes>, HttpError>> {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Stores what the stream has sent, or why it ended.
     fn set(&self, state: State) {
-        let former = std::mem::replace(&mut *self.state(), state.clone());
-        if former != state {
+        let mut known = self.known();
+        known.heard = known.heard.wrapping_add(1);
+        self.replace(known, state);
+    }
+
+    /// Stores the answer to a question, unless the stream was heard since it was asked, `heard` times before: that is newer.
+    fn asked(&self, state: State, heard: u64) {
+        let known = self.known();
+        if known.heard == heard {
+            self.replace(known, state);
+        }
+    }
+
+    fn replace(&self, mut known: MutexGuard<'_, Known>, state: State) {
+        let has_changed = known.state != state;
+        known.state = state;
+        drop(known);
+        if has_changed {
             self.changes.send_replace(());
         }
     }
