@@ -9,7 +9,7 @@ pub(crate) struct Credentials {
     pub(crate) list: Vec<Credential>,
     /// The time until which older forms of assertions are accepted.
     pub(crate) legacy_until: Option<UnixTime>,
-    /// The last known use of the URL of the token endpoint as `aud`.
+    /// The last known use of the allowance for older assertions.
     pub(crate) legacy_audience_used: Option<UnixTime>,
 }
 

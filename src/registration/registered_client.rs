@@ -126,8 +126,8 @@ impl RegisteredClient {
         self.legacy_until().map(UnixTime::to_system)
     }
 
-    /// Returns when the client last sent the URL of the token endpoint as `aud`, to the hour. `None` if it did not, or if the server
-    /// does not [record it](crate::authorization_server::ClientAssertions::record_legacy_uses).
+    /// Returns when the client last sent an assertion that only the allowance makes acceptable, to the hour: with the URL of the token
+    /// endpoint as `aud`, or valid for too long. `None` if it did not, or if the server does not [record it](crate::authorization_server::ClientAssertions::record_legacy_uses).
     #[must_use]
     pub fn legacy_audience_used(&self) -> Option<SystemTime> {
         self.legacy_audience_use().map(UnixTime::to_system)

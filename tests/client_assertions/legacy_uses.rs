@@ -146,6 +146,15 @@ async fn the_last_use_of_an_allowance_is_recorded_once_an_hour_and_only_for_a_cl
 }
 
 #[tokio::test]
+async fn an_assertion_that_is_valid_for_too_long_is_recorded_as_a_use_of_the_allowance_as_well() {
+    let mut site = Site::new(false);
+    let assertion = site.assertion("old", ISSUER).claim("exp", NOW + 3_000).es256(7);
+    assert_eq!(site.world.send(asks(&assertion)).await.status, StatusCode::OK);
+    settle().await;
+    assert_eq!((site.writes(), site.last_use("old").await), (1, Some(at(NOW))));
+}
+
+#[tokio::test]
 async fn a_use_is_not_recorded_for_a_client_that_lost_its_allowance_or_another_replica_recorded() {
     let mut site = Site::new(false);
     assert_eq!(site.send("old", ENDPOINT, 7).await, StatusCode::OK);

@@ -110,7 +110,7 @@ impl Client {
         self
     }
 
-    /// Sets when the client last sent the URL of the token endpoint as `aud`. It has no effect without an allowance.
+    /// Sets when the client last needed the allowance for older assertions. It has no effect without an allowance.
     pub(crate) fn legacy_audience_used(mut self, at: UnixTime) -> Self {
         if let Some(credentials) = &mut self.client.credentials {
             credentials.legacy_audience_used = Some(at);

@@ -1,4 +1,4 @@
-//! [`LegacyUses`]: records in the registration of a client when it last sent the URL of the token endpoint as `aud`.
+//! [`LegacyUses`]: records in the registration of a client when it last sent an assertion that only its allowance makes acceptable.
 //!
 //! It runs in the background, after the response, by compare-and-swap: a concurrent change of the client wins. Only a client that
 //! authenticated causes a write, at most once an hour.
@@ -69,7 +69,7 @@ impl LegacyUses {
                 Ok(Err(error)) => error.into(),
                 Err(late) => late.into(),
             };
-        tracing::warn!(oauth.client_id = %id, error = &*error as &dyn std::error::Error, "could not record that a client sends the URL of the token endpoint as `aud`");
+        tracing::warn!(oauth.client_id = %id, error = &*error as &dyn std::error::Error, "could not record that a client needs its allowance for older assertions");
     }
 
     async fn write(&self, id: &ClientId, now: UnixTime) -> Result<(), AdminError> {

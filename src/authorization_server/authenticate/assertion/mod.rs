@@ -221,7 +221,7 @@ impl AssertionAuthenticator {
         self.record(&assertion).await.map_err(named)?;
         if let Some(legacy) = proven.legacy {
             self.audit.legacy_assertion(&assertion.client_id, legacy.part, legacy.until, &head.extensions);
-            if let Some(uses) = self.legacy_uses.as_ref().filter(|_| legacy.part == "aud") {
+            if let Some(uses) = &self.legacy_uses {
                 uses.consider(&proven.client);
             }
         }

@@ -151,8 +151,9 @@ impl ClientAssertions {
         self
     }
 
-    /// Records in this store when a client last sent the URL of the token endpoint as `aud`, which only an
-    /// [allowance](crate::registration::Client::legacy_assertions_until) lets it do. `clients audience-report` lists these clients, and
+    /// Records in this store when a client last sent an assertion that only its
+    /// [allowance](crate::registration::Client::legacy_assertions_until) makes acceptable: with the URL of the token endpoint as `aud`,
+    /// or valid for longer than [`max_lifetime`](Self::max_lifetime). `clients audience-report` lists these clients, and
     /// so does [`RegisteredClient::legacy_audience_used`](crate::registration::RegisteredClient::legacy_audience_used). Use the store
     /// that has the clients. Off by default.
     ///
