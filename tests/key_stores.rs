@@ -23,7 +23,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tower::ServiceExt as _;
 use tower_client_credentials::keys::rotation::{
-    KeyEncryptionKey, KeyManager, KeyRingError, KeyState, KeyStore, MemoryKeyStore,
+    KeyEncryptionKey, KeyManager, KeyRingError, KeyState, KeyStore, MemoryKeyStore, Replica as Lease,
 };
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{FileKeyStore, PostgresStore, RedisStore, SqliteStore};
@@ -210,6 +210,28 @@ async fn replicas_share_a_ring_in_postgres() {
     let server = Fresh::on(Postgres::with(&["fsync=off"]));
     let url = server.url().await;
     three_replicas_share_a_ring(|| async { postgres(&url).await }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_an_earlier_version_without_a_proof_does_not_prevent_reading_a_ring_in_redis() {
+    let server = Redis::with(&["--appendfsync", "no"]);
+    let store = redis(&server.url(), "tcc").await;
+    let key = KeyEncryptionKey::from_bytes((0..32).collect::<Vec<u8>>()).unwrap();
+    let manager = KeyManager::builder(store.clone(), key).connect().await.unwrap();
+    let name = server.ask("KEYS *replicas*").lines().last().unwrap().trim().to_owned();
+    // One that has not ended, one that has, and what is no lease at all.
+    for (replica, value) in [("lives", "1 9999999999999"), ("ended", "1 5"), ("other", "nonsense")] {
+        server.ask(&format!("HSET {name} {replica} \"{value}\""));
+    }
+    manager.refresh().await.unwrap();
+    let loaded = store.load_ring("default").await.unwrap();
+    let own = loaded.replicas.iter().filter(|replica| !replica.proof.is_empty()).count();
+    let names: Vec<_> = loaded.replicas.iter().map(|replica| replica.name.as_str()).collect();
+    assert!(own == 1 && names.len() == 2 && names.contains(&"lives"), "{names:?}");
+    let replica = Lease { name: "new".to_owned(), version: 1, proof: "a proof".to_owned() };
+    store.renew_lease("default", &replica, Duration::from_secs(60)).await.unwrap();
+    let left = server.ask(&format!("HKEYS {name}"));
+    assert!(left.contains("lives") && left.contains("new") && !left.contains("ended") && !left.contains("other"), "{left}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,13 +23,14 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 ";
 
-/// Returns the time, the version, the document, and the name, version and proof of each live replica.
+/// Returns the time, the version, the document, and the name, version and proof of each live replica. A lease that an earlier version
+/// of this crate wrote has no proof: it is waited for until it ends. What is no lease is passed over.
 const LOAD: &str = "
 local found = redis.call('HMGET', ring, 'version', 'document')
 local live, all = {}, redis.call('HGETALL', replicas)
 for i = 1, #all, 2 do
-  local version, ending, proof = string.match(all[i + 1], '^(%d+) (%d+) (.*)$')
-  if tonumber(ending) > now then
+  local version, ending, proof = string.match(all[i + 1], '^(%d+) (%d+) ?(.*)$')
+  if ending and tonumber(ending) > now then
     table.insert(live, all[i])
     table.insert(live, version)
     table.insert(live, proof)
@@ -49,7 +50,8 @@ return 1
 const RENEW: &str = "
 local all = redis.call('HGETALL', replicas)
 for i = 1, #all, 2 do
-  if tonumber(string.match(all[i + 1], '^%d+ (%d+) ')) <= now then redis.call('HDEL', replicas, all[i]) end
+  local ending = string.match(all[i + 1], '^%d+ (%d+)')
+  if not ending or tonumber(ending) <= now then redis.call('HDEL', replicas, all[i]) end
 end
 redis.call('HSET', replicas, ARGV[1], ARGV[2] .. ' ' .. string.format('%.0f', now + ARGV[3]) .. ' ' .. ARGV[4])
 return 1
