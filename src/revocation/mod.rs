@@ -146,7 +146,7 @@ type ClientListener = Box<dyn Fn(&ClientId) -> bool + Send + Sync>;
 
 /// Is told when all tokens of a client are revoked, for credentials that the view does not know.
 pub(crate) trait RevokedClients: Send + Sync {
-    /// Called when the view got an entry that revokes all tokens of a client.
+    /// Called after the view got an entry that revokes all tokens of a client, and does not only replace those of many tokens.
     fn revoked(&self, client_id: &ClientId);
 }
 
@@ -359,6 +359,11 @@ impl Revocations {
         self.issued_until(client_id).map_or_else(|| UnixTime::now(clock), |until| until.now(clock))
     }
 
+    /// Returns whether all tokens of a client are revoked for another reason than that many of them were revoked one by one.
+    pub(crate) fn revokes_client(&self, client_id: &ClientId) -> bool {
+        self.shared().view.revokes_client(client_id)
+    }
+
     /// Returns whether all tokens signed by this key are revoked.
     pub(crate) fn has_key(&self, key_id: &str) -> bool {
         self.shared().view.has_key(key_id)
@@ -412,12 +417,18 @@ impl Shared {
     /// While no time can be trusted, entries expire by the wall clock. This is better than a full view, with which no token can be
     /// accepted. The store keeps the entries.
     fn add(&self, revocation: &Revocation) -> Result<(), Full> {
-        let now = Moment::now(&*self.clock);
-        if let Revocation::Client { client_id, .. } = revocation {
-            // Without regard to the place in the view, since a watcher can refuse the client in any case.
+        let added = self.add_to_view(revocation);
+        if let Revocation::Client { client_id, replaces_tokens: false, .. } = revocation {
+            // After the change of the view: a watcher that is added in between finds the entry there. Without regard to the place in
+            // the view, since a watcher can refuse the client in any case.
             let watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
             watchers.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.revoked(client_id));
         }
+        added
+    }
+
+    fn add_to_view(&self, revocation: &Revocation) -> Result<(), Full> {
+        let now = Moment::now(&*self.clock);
         self.view.add(revocation, now).or_else(|Full| {
             let time = UnixTime::at(self.purge_clock.time(now).unwrap_or(now.wall));
             if revocation.expires_at() <= time.as_secs() {

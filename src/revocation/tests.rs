@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Cleared, FollowError, Named, NotCleared, Revocations};
+use super::{Cleared, FollowError, Named, NotCleared, Revocations, RevokedClients};
 use crate::client_id::ClientId;
 use crate::clock::{Clock as _, ManualClock, UnixTime};
 use crate::registration::Client;
@@ -114,6 +114,32 @@ fn check(revocations: &Revocations, token_id: &str) -> Result<(), NotCleared> {
 fn token(id: &str) -> Revocation {
     let now = clock().now();
     Revocation::token(id, BILLING.clone(), now, now + Duration::from_secs(600))
+}
+
+/// Notes at each call whether the view has the revocation.
+struct Noting {
+    revocations: Revocations,
+    had_it: Mutex<Vec<bool>>,
+}
+
+impl RevokedClients for Noting {
+    fn revoked(&self, client_id: &ClientId) {
+        self.had_it.lock().unwrap().push(self.revocations.revokes_client(client_id));
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_is_told_after_the_view_has_the_revocation_so_one_that_is_added_in_between_finds_it_there() {
+    let revocations = Revocations::follow(MemoryStore::default()).clock(clock()).tokens_per_client(2).await.unwrap();
+    let noting = Arc::new(Noting { revocations: revocations.clone(), had_it: Mutex::default() });
+    let watcher: Arc<dyn RevokedClients> = noting.clone();
+    revocations.watch(&watcher);
+    for id in ["a", "b", "c", "d"] {
+        revocations.revoke(token(id)).await.unwrap();
+    }
+    assert!(noting.had_it.lock().unwrap().is_empty(), "tokens that were revoked one by one");
+    revocations.revoke_client(&BILLING).await.unwrap();
+    assert_eq!(*noting.had_it.lock().unwrap(), [true]);
 }
 
 /// Follows the store for an hour, after which the clock is trusted and shows [`NOW`].

@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn client(issued_until: u64, expires_at: u64) -> Revocation {
-        Revocation::Client { client_id: BILLING, issued_until, expires_at }
+        Revocation::Client { client_id: BILLING, issued_until, expires_at, replaces_tokens: false }
     }
 
     fn token(id: &str) -> Revocation {

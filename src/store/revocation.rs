@@ -39,6 +39,9 @@ pub enum Revocation {
         issued_until: u64,
         /// The time from which the entry may be removed.
         expires_at: u64,
+        /// Whether the entry only replaces those of many revoked tokens. Then it does not apply to the API keys of the client.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        replaces_tokens: bool,
     },
     /// All tokens that a key signed.
     #[non_exhaustive]
@@ -74,6 +77,8 @@ struct ClientRecord {
     client_id: ClientId,
     issued_until: u64,
     expires_at: u64,
+    #[serde(default)]
+    replaces_tokens: bool,
 }
 
 #[derive(Deserialize)]
@@ -89,8 +94,8 @@ impl From<Record> for Revocation {
             Record::Token(Object(TokenRecord { token_id, client_id, issued_at, expires_at })) => {
                 Self::Token { token_id, client_id, issued_at, expires_at }
             }
-            Record::Client(Object(ClientRecord { client_id, issued_until, expires_at })) => {
-                Self::Client { client_id, issued_until, expires_at }
+            Record::Client(Object(ClientRecord { client_id, issued_until, expires_at, replaces_tokens })) => {
+                Self::Client { client_id, issued_until, expires_at, replaces_tokens }
             }
             Record::Key(Object(KeyRecord { key_id, expires_at })) => Self::Key { key_id, expires_at },
         }
@@ -144,7 +149,7 @@ impl Revocation {
 
     pub(crate) fn client_until(client_id: ClientId, issued_until: UnixTime, longest: Duration) -> Self {
         let expires_at = issued_until.after(longest).after(REVOCATION_GRACE).as_secs();
-        Self::Client { client_id, issued_until: issued_until.as_secs(), expires_at }
+        Self::Client { client_id, issued_until: issued_until.as_secs(), expires_at, replaces_tokens: false }
     }
 
     /// Revokes all tokens that a key signed. Stop signing with the key before you revoke it.
@@ -189,7 +194,8 @@ mod tests {
     #[test]
     fn a_written_record_reads_back_equal_and_a_json_array_is_refused() {
         let token = Revocation::token("t", ID, NOW, NOW);
-        for revocation in [token, Revocation::client(ID, NOW, DAY), Revocation::key("k", NOW, DAY)] {
+        let coarse = Revocation::Client { client_id: ID, issued_until: 1, expires_at: 2, replaces_tokens: true };
+        for revocation in [token, coarse, Revocation::client(ID, NOW, DAY), Revocation::key("k", NOW, DAY)] {
             let json = serde_json::to_string(&revocation).unwrap();
             assert_eq!(serde_json::from_str::<Revocation>(&json).unwrap(), revocation);
             let change = Change::Revoked(revocation);

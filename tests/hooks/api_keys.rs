@@ -281,6 +281,33 @@ async fn a_revocation_by_another_process_refuses_the_keys_of_the_client_and_outl
     assert_eq!(status(&layer, bearer(BILLING)).await, 401);
 }
 
+#[tokio::test]
+async fn a_client_that_revokes_more_tokens_than_are_remembered_one_by_one_keeps_its_api_keys() {
+    let world = World::new();
+    let store = MemoryStore::try_from(clients()).unwrap();
+    let follow = || Revocations::follow(store.clone()).clock(world.clock.clone()).tokens_per_client(3);
+    let revocations = follow().await.unwrap();
+    let guard = |revocations: &Revocations| {
+        let verifier = world.server.verifier(API).unwrap().revocations(revocations.clone());
+        BearerAuthLayer::new(verifier).api_keys(keys())
+    };
+    let layer = guard(&revocations);
+    for number in 0..10 {
+        revocations.revoke_token(&id("billing"), &format!("token {number}")).await.unwrap();
+    }
+    assert!(revocations.entries() < 10, "one entry replaces those of the tokens");
+    // In the same process, in a layer that is created later, and in a process that starts later.
+    let other = follow().await.unwrap();
+    for layer in [&layer, &guard(&revocations), &guard(&other)] {
+        assert_eq!(status(layer, bearer(BILLING)).await, 200);
+    }
+    revocations.revoke_client(&id("billing")).await.unwrap();
+    let other = follow().await.unwrap();
+    for layer in [&layer, &guard(&revocations), &guard(&other)] {
+        assert_eq!(status(layer, bearer(BILLING)).await, 401);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn while_the_revocations_are_unavailable_a_key_gets_503_and_that_of_a_revoked_client_401() {
     let world = World::new();

@@ -373,7 +373,7 @@ impl ApiKeys {
         // Before the look at the view, so that no revocation is missed.
         revocations.watch(&watcher);
         for (id, client) in &self.0.clients {
-            if revocations.issued_until(id).is_some() {
+            if revocations.revokes_client(id) {
                 client.revoke();
             }
         }

@@ -36,6 +36,8 @@ pub(super) struct Until {
     pub(super) expires_at: u64,
     /// When the view first learned of this second, corrected for a wall clock that was set back since the previous one.
     pub(super) learned: Moment,
+    /// Whether it only replaces the entries of many revoked tokens.
+    pub(super) replaces_tokens: bool,
 }
 
 /// A revoked token.
@@ -51,10 +53,11 @@ impl ClientEntry {
     }
 
     pub(super) fn entries<'a>(&'a self, client_id: &'a ClientId) -> impl Iterator<Item = Revocation> + 'a {
-        let until = self.until.map(|Until { issued_at, expires_at, .. }| Revocation::Client {
+        let until = self.until.map(|Until { issued_at, expires_at, replaces_tokens, .. }| Revocation::Client {
             client_id: client_id.clone(),
             issued_until: issued_at,
             expires_at,
+            replaces_tokens,
         });
         let tokens = self.tokens.iter().map(|(token_id, TokenEntry { issued_at, expires_at })| Revocation::Token {
             token_id: token_id.to_string(),
@@ -63,6 +66,11 @@ impl ClientEntry {
             expires_at: *expires_at,
         });
         until.into_iter().chain(tokens)
+    }
+
+    /// Returns whether all tokens of the client are revoked for another reason than that many were revoked one by one.
+    pub(super) fn is_revoked_itself(&self) -> bool {
+        self.until.is_some_and(|until| !until.replaces_tokens)
     }
 
     pub(super) fn revokes(&self, token_id: &str, issued_at: u64) -> bool {
@@ -119,7 +127,7 @@ impl ClientEntry {
     fn collapse(&mut self, learned: Moment) {
         let last = |time: fn(&TokenEntry) -> u64| self.tokens.values().map(time).max().unwrap_or_default();
         let (issued_at, expires_at) = (last(|token| token.issued_at), last(|token| token.expires_at));
-        self.add_until(Until { issued_at, expires_at, learned });
+        self.add_until(Until { issued_at, expires_at, learned, replaces_tokens: true });
     }
 
     /// Joins `until` with the present one: the later second, and the later expiry.
@@ -131,6 +139,7 @@ impl ClientEntry {
             issued_at: known.issued_at.max(until.issued_at),
             expires_at: known.expires_at.max(until.expires_at),
             learned: if is_later { until.learned.not_before(known.learned) } else { known.learned },
+            replaces_tokens: known.replaces_tokens && until.replaces_tokens,
         };
         self.until = Some(joined);
         if is_later {

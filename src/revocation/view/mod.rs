@@ -123,15 +123,20 @@ impl View {
         })
     }
 
+    /// Returns whether all tokens of a client are revoked for another reason than that many of them were revoked one by one.
+    pub(super) fn revokes_client(&self, client_id: &ClientId) -> bool {
+        self.of(client_id, ClientEntry::is_revoked_itself)
+    }
+
     /// Returns whether adding `revocation` at the time `now` would change nothing.
     pub(super) fn holds(&self, revocation: &Revocation, now: Moment) -> bool {
         match revocation {
             Revocation::Token { token_id, client_id, issued_at, expires_at } => {
                 self.of(client_id, |client| client.holds_token(token_id, *issued_at, *expires_at))
             }
-            Revocation::Client { client_id, issued_until, expires_at } => {
-                self.of(client_id, |client| client.holds_until(*issued_until, *expires_at, now))
-            }
+            Revocation::Client { client_id, issued_until, expires_at, replaces_tokens } => self.of(client_id, |client| {
+                client.holds_until(*issued_until, *expires_at, now) && (*replaces_tokens || client.is_revoked_itself())
+            }),
             Revocation::Key { key_id, expires_at } => {
                 read(&self.keys).get(key_id.as_str()).is_some_and(|end| end >= expires_at)
             }
@@ -145,7 +150,7 @@ impl View {
             Revocation::Token { client_id, issued_at, expires_at, .. }
                 if self.of(&client_id, |client| client.too_many) =>
             {
-                Revocation::Client { client_id, issued_until: issued_at, expires_at }
+                Revocation::Client { client_id, issued_until: issued_at, expires_at, replaces_tokens: true }
             }
             other => other,
         }
@@ -169,8 +174,9 @@ impl View {
                 let max = self.bounds.tokens_per_client;
                 self.change(client_id, |client| client.add_token(token_id, token, max, learned));
             }
-            Revocation::Client { client_id, issued_until, expires_at } => {
-                let until = Until { issued_at: *issued_until, expires_at: *expires_at, learned };
+            Revocation::Client { client_id, issued_until, expires_at, replaces_tokens } => {
+                let (issued_at, expires_at, replaces_tokens) = (*issued_until, *expires_at, *replaces_tokens);
+                let until = Until { issued_at, expires_at, learned, replaces_tokens };
                 self.change(client_id, |client| client.add_until(until));
             }
             Revocation::Key { key_id, expires_at } => self.add_key(key_id, *expires_at),
@@ -183,7 +189,7 @@ impl View {
     /// Returns whether adding `revocation` keeps the number of entries, because it changes an entry or replaces others.
     fn fits_when_full(&self, revocation: &Revocation) -> bool {
         match revocation {
-            Revocation::Client { client_id, issued_until, expires_at } => self.of(client_id, |client| {
+            Revocation::Client { client_id, issued_until, expires_at, .. } => self.of(client_id, |client| {
                 let is_covered =
                     |token: &TokenEntry| token.issued_at <= *issued_until && token.expires_at <= *expires_at;
                 client.until.is_some() || client.tokens.values().any(is_covered)

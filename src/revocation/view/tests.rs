@@ -39,7 +39,12 @@ fn token(id: &str, issued_at: u64, expires_at: u64) -> Revocation {
 }
 
 fn client(client_id: ClientId, issued_until: u64, expires_at: u64) -> Revocation {
-    Revocation::Client { client_id, issued_until, expires_at }
+    Revocation::Client { client_id, issued_until, expires_at, replaces_tokens: false }
+}
+
+/// The entry that replaces those of many tokens of [`BILLING`].
+fn coarse(issued_until: u64, expires_at: u64) -> Revocation {
+    Revocation::Client { client_id: BILLING, issued_until, expires_at, replaces_tokens: true }
 }
 
 fn key(id: &str, expires_at: u64) -> Revocation {
@@ -160,11 +165,30 @@ fn a_client_that_revokes_too_many_tokens_gets_one_entry_per_second() {
         assert_eq!(view.coarsen(token(id, issued_at, 100)), token(id, issued_at, 100));
         add(&view, &token(id, issued_at, 100)).unwrap();
     }
-    assert_eq!(view.coarsen(token("c", 11, 100)), client(BILLING, 11, 100));
-    add(&view, &client(BILLING, 11, 100)).unwrap();
+    assert_eq!(view.coarsen(token("c", 11, 100)), coarse(11, 100));
+    add(&view, &coarse(11, 100)).unwrap();
     assert_eq!(view.entries(), 1);
     assert!(holds(&view, &token("d", 11, 100)), "no further write is needed");
-    assert_eq!(view.coarsen(token("e", 12, 100)), client(BILLING, 12, 100));
+    assert_eq!(view.coarsen(token("e", 12, 100)), coarse(12, 100));
+}
+
+#[test]
+fn many_revoked_tokens_are_no_revocation_of_their_client_which_is_recorded_even_if_it_revokes_no_further_token() {
+    let view = view(2, 100);
+    for id in ["a", "b", "c"] {
+        add(&view, &token(id, 10, 100)).unwrap();
+    }
+    assert_eq!((view.entries(), until(&view, &BILLING)), (1, Some(at(10))));
+    add(&view, &coarse(20, 100)).unwrap();
+    assert!(!view.revokes_client(&BILLING));
+    assert!(!holds(&view, &client(BILLING, 20, 100)) && holds(&view, &coarse(20, 100)));
+    add(&view, &client(BILLING, 20, 100)).unwrap();
+    assert!(view.revokes_client(&BILLING) && holds(&view, &client(BILLING, 20, 100)));
+    // A later entry for tokens does not undo it, neither here nor in a store to which the view is written again.
+    add(&view, &coarse(30, 200)).unwrap();
+    assert!(view.revokes_client(&BILLING));
+    let written: Vec<_> = (0..).map_while(|part| view.part_entries(part)).flatten().collect();
+    assert_eq!(written, [client(BILLING, 30, 200)]);
 }
 
 #[test]
