@@ -252,7 +252,6 @@ where
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "tonic's signature")]
 fn bundles_of(
     shared: &Shared,
 ) -> Result<Response<impl Stream<Item = Result<JwtBundlesResponse, Status>> + use<>>, Status> {
