@@ -118,9 +118,24 @@ impl Newcomer {
 }
 
 #[test]
-fn the_quick_start_of_the_readme_compiles_with_its_own_cargo_add_lines() {
+fn the_quick_starts_of_the_readme_compile_with_their_own_cargo_add_lines() {
     let blocks = blocks("Quick-start");
-    let [("sh", lines), ("rust,no_run", program), ..] = &*blocks else { panic!("{blocks:?}") };
+    let [
+        ("sh", lines),
+        ("rust,no_run", program),
+        ("sh", _),
+        ("rust,no_run", protect),
+        ("sh", lines_of_call),
+        ("rust,no_run", call),
+    ] = &*blocks
+    else {
+        panic!("{blocks:?}")
+    };
+    let caller = Newcomer::adds(lines_of_call);
+    caller.compile(call).unwrap_or_else(|error| panic!("{error}"));
+    let protecting = Newcomer::adds(&lines.replace("--features axum", "--features axum,remote"));
+    protecting.compile(protect).unwrap_or_else(|error| panic!("{error}"));
+
     let newcomer = Newcomer::adds(lines);
     newcomer.compile(program).unwrap_or_else(|error| panic!("{error}"));
 

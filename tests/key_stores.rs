@@ -231,7 +231,10 @@ async fn a_lease_of_an_earlier_version_without_a_proof_does_not_prevent_reading_
     let replica = Lease { name: "new".to_owned(), version: 1, proof: "a proof".to_owned() };
     store.renew_lease("default", &replica, Duration::from_secs(60)).await.unwrap();
     let left = server.ask(&format!("HKEYS {name}"));
-    assert!(left.contains("lives") && left.contains("new") && !left.contains("ended") && !left.contains("other"), "{left}");
+    assert!(
+        left.contains("lives") && left.contains("new") && !left.contains("ended") && !left.contains("other"),
+        "{left}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -134,7 +134,7 @@ mod tests {
             ),
             (
                 text(|server| server.token_lifetime(Duration::ZERO), issuer),
-                "a token's lifetime must be from 1 second to 365 days, found 0 seconds",
+                "a token's lifetime must be whole seconds, from 1 second to 365 days, found 0 seconds",
             ),
             (text(|server| server.jwks_path("/token"), issuer), "two endpoints have the path `/token`; give each"),
             (text(|server| server.token_path("token"), issuer), "invalid path `token`: it must begin with a slash"),

@@ -234,10 +234,9 @@ pub async fn only_an_administrator_for_administrators_chooses_an_id(world: World
         let mut chosen = invoices();
         chosen["client_id"] = id.into();
         let key = [(KEY, "\"one\"")];
-        for answer in [
-            team.post("/clients", &chosen).await,
-            team.send(Method::POST, "/clients", &key, &chosen.to_string()).await,
-        ] {
+        for answer in
+            [team.post("/clients", &chosen).await, team.send(Method::POST, "/clients", &key, &chosen.to_string()).await]
+        {
             assert_refused(&answer, 403, "access_denied");
             let text = answer.json()["error_description"].as_str().unwrap().to_owned();
             assert!(text.contains("omit `client_id`"), "{text}");

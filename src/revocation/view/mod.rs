@@ -134,9 +134,12 @@ impl View {
             Revocation::Token { token_id, client_id, issued_at, expires_at } => {
                 self.of(client_id, |client| client.holds_token(token_id, *issued_at, *expires_at))
             }
-            Revocation::Client { client_id, issued_until, expires_at, replaces_tokens } => self.of(client_id, |client| {
-                client.holds_until(*issued_until, *expires_at, now) && (*replaces_tokens || client.is_revoked_itself())
-            }),
+            Revocation::Client { client_id, issued_until, expires_at, replaces_tokens } => {
+                self.of(client_id, |client| {
+                    client.holds_until(*issued_until, *expires_at, now)
+                        && (*replaces_tokens || client.is_revoked_itself())
+                })
+            }
             Revocation::Key { key_id, expires_at } => {
                 read(&self.keys).get(key_id.as_str()).is_some_and(|end| end >= expires_at)
             }

@@ -85,7 +85,8 @@ impl Drop for Follower {
 impl StreamedBundle {
     pub(super) fn new(api: WorkloadApi, trust_domain: &str, random: Arc<dyn Random>) -> Self {
         let source = Source { api, trust_domain: format!("spiffe://{trust_domain}") };
-        let shared = Shared { known: Mutex::new(Known { state: State::Waiting, heard: 0 }), changes: watch::Sender::new(()) };
+        let shared =
+            Shared { known: Mutex::new(Known { state: State::Waiting, heard: 0 }), changes: watch::Sender::new(()) };
         Self { source, shared: Arc::new(shared), follower: Mutex::default(), random }
     }
 
