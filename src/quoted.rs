@@ -54,6 +54,15 @@ pub(crate) struct Bounded<'a, 'b> {
     is_cut: bool,
 }
 
+/// Shows a text in one line: with its control characters escaped, and truncated after this number of bytes.
+pub(crate) struct OneLine<'a>(pub(crate) &'a str, pub(crate) usize);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Bounded::new(f, self.1).write_str(self.0)
+    }
+}
+
 impl<'a, 'b> Bounded<'a, 'b> {
     pub(crate) fn new(to: &'a mut fmt::Formatter<'b>, most: usize) -> Self {
         Self { to, left: most, is_cut: false }
@@ -82,7 +91,7 @@ impl Write for Bounded<'_, '_> {
 }
 
 /// The maximum length of an error of another library, in bytes.
-const LONGEST_ERROR: usize = 512;
+pub(crate) const LONGEST_ERROR: usize = 512;
 
 /// Returns the text of an error and of its sources, escaped and cut off: the outer error of an HTTP client rarely says what
 /// happened.

@@ -11,13 +11,14 @@ use serde_json::json;
 use super::AdministrationRefusalKind as Kind;
 use super::view;
 use crate::event::Failure;
+use crate::quoted::{OneLine, with_sources};
 use crate::registration::ClientError;
 use crate::scope::Scope;
 use crate::store::{AdminError, StoreError};
 
 /// Why a request to the administration API was not carried out. Its `Display` is for the operator.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{}: {}", .0.kind.code(), .0.text)]
+#[error("{}: {}", .0.kind.code(), OneLine(&.0.text, MAX_SHOWN))]
 pub struct AdministrationRefusal(Box<Refusal>);
 
 #[derive(Clone, Debug)]
@@ -32,6 +33,9 @@ struct Refusal {
     /// Whether the change was made nevertheless, and only a later step failed.
     was_made: bool,
 }
+
+/// The maximum length of the text for the operator, in bytes. It can repeat text of the request.
+const MAX_SHOWN: usize = 1_024;
 
 /// The maximum length of a description, in bytes.
 const MAX_DESCRIPTION: usize = 600;
@@ -100,16 +104,10 @@ impl AdministrationRefusal {
         refusal
     }
 
-    pub(super) fn unavailable(error: &dyn std::error::Error) -> Self {
+    pub(super) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
         let text = "a part of the service does not answer; try again later";
         let mut refusal = Self::new(Kind::Unavailable, text);
-        let mut internal = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            internal.extend([": ", &error.to_string()]);
-            source = error.source();
-        }
-        refusal.0.internal = Some(internal);
+        refusal.0.internal = Some(with_sources(error));
         refusal.0.header = Some((RETRY_AFTER, HeaderValue::from_static("1")));
         refusal
     }
@@ -225,6 +223,17 @@ fn ascii(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::ascii;
+
+    #[test]
+    fn a_request_writes_neither_lines_nor_long_texts_into_the_log() {
+        let text = format!("unknown field `a\n2026-01-01 ERROR forged\u{1b}[2J{}`", "x".repeat(5_000));
+        let shown = super::AdministrationRefusal::metadata(text).to_string();
+        assert!(
+            shown.starts_with("invalid_client_metadata: unknown field `a\\n2026-01-01 ERROR forged\\u{1b}"),
+            "{shown}"
+        );
+        assert!(!shown.contains(char::is_control) && shown.len() < 1_200, "{shown}");
+    }
 
     #[test]
     fn a_description_is_ascii_and_has_a_bounded_length() {

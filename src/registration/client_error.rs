@@ -1,10 +1,14 @@
 //! [`ClientError`]: the reason why a registration is invalid.
 
 use crate::client_id::ClientId;
+use crate::quoted::OneLine;
+
+/// The maximum length of a shown id, in bytes. A valid one is not longer.
+const LONGEST_ID: usize = 255;
 
 /// A client's registration is invalid. The text names the client, and says how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("client `{client}`: {mistake}")]
+#[error("client `{}`: {mistake}", OneLine(client, LONGEST_ID))]
 pub struct ClientError {
     client: String,
     mistake: String,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::at;
 use crate::audience::Audience;
+use crate::quoted::{LONGEST_URL, OneLine};
 use crate::scope::{Scope, Scopes};
 
 /// The scopes and audiences that a client may give to other clients, as an administrator of an
@@ -118,7 +119,9 @@ impl MayGrantRecord {
             scope => at(".scope", scope.parse())?,
         };
         for (number, audience) in self.audiences.iter().enumerate() {
-            let parsed = audience.parse::<Audience>().map_err(|error| format!("`{audience}` is {error}"));
+            let parsed = audience
+                .parse::<Audience>()
+                .map_err(|error| format!("`{}` is {error}", OneLine(audience, LONGEST_URL)));
             checked = checked.audience(at(&format!(".audiences[{number}]"), parsed)?);
         }
         Ok(checked)

@@ -21,12 +21,15 @@ pub use self::client_error::ClientError;
 #[cfg(feature = "remote")]
 pub(crate) use self::credential::KeysUrl;
 pub use self::credential::{Credential, InvalidCredential, InvalidSpiffeId, SpiffeId};
-pub(crate) use self::credential::{CredentialKind, PlatformIdentity, SharedSecret, is_trust_domain};
+pub(crate) use self::credential::{
+    CredentialKind, MAX_SHARED_SECRETS, PlatformIdentity, SharedSecret, is_trust_domain,
+};
 pub(crate) use self::details::Details;
 pub use self::may_grant::MayGrant;
 pub use self::method::ClientAuthMethod;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub(crate) use self::record::from_json;
+pub(crate) use self::record::record_without_plain_secrets;
 #[cfg(feature = "file")]
 pub(crate) use self::record::{Record, member, without_value};
 pub use self::registered_client::RegisteredClient;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::client_error::ClientError;
 use super::registered_client::RegisteredClient;
-use super::{Credential, CredentialKind};
+use super::{Credential, CredentialKind, MAX_SHARED_SECRETS};
 use crate::audience::Audience;
 use crate::client_id::ClientId;
 use crate::keys::rotation::KeyEncryptionKey;
@@ -126,6 +126,7 @@ impl ClientRules {
             .then(|| NO_AUDIENCE.to_owned())
             .into_iter()
             .chain(is_issuer.then(|| "its id is the issuer of a platform; give it another id".to_owned()))
+            .chain(too_many_shared_secrets(client))
             .chain(self.credentials_not_accepted(client))
             .chain(audiences.map(|(field, audience)| no_resource(field, audience)))
             .chain(scopes.map(unknown_scope))
@@ -276,6 +277,17 @@ fn no_resource(field: &str, audience: &Audience) -> String {
     )
 }
 
+/// Returns a mistake if a client has more secrets for `client_secret_jwt` than are tried: the others would be refused as wrong.
+fn too_many_shared_secrets(client: &RegisteredClient) -> Option<String> {
+    let secrets = client.credentials().iter().filter(|own| matches!(own.kind(), CredentialKind::Secret(_))).count();
+    (secrets > MAX_SHARED_SECRETS).then(|| {
+        format!(
+            "it has {secrets} credentials for `client_secret_jwt`, and only {MAX_SHARED_SECRETS} are tried; remove the old and expired \
+             ones"
+        )
+    })
+}
+
 fn unknown_scope(scope: &str) -> String {
     format!(
         "its `scope` has `{scope}`, which the server does not know; add it to the server with .known_scopes(…), or remove \
@@ -286,4 +298,27 @@ fn unknown_scope(scope: &str) -> String {
 /// Returns the beginning of a caller's text, so that a log line has a bounded length.
 pub(crate) fn shorten(text: &str) -> &str {
     text.split_at_checked(100).map_or(text, |(beginning, _)| beginning)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AcceptedCredentials, AcceptedSecrets, ClientRules};
+    use crate::registration::{Client, Credential};
+    use crate::secret::ClientSecret;
+
+    #[test]
+    fn a_fifth_secret_for_client_secret_jwt_is_refused_since_only_four_are_tried() {
+        let accepted = AcceptedCredentials { secrets: Some(AcceptedSecrets { key: None }), ..Default::default() };
+        let rules = ClientRules { accepted, ..Default::default() };
+        let secret = || Credential::client_secret_jwt(&ClientSecret::generate().unwrap()).unwrap();
+        let mut client = Client::with_credential("a", secret()).audience("https://api.example");
+        for number in 1..=5 {
+            let checked = rules.check(&client.clone().register().unwrap());
+            assert_eq!(checked.is_ok(), number <= 4, "{number}: {checked:?}");
+            if let Err(error) = checked {
+                assert!(error.to_string().contains("it has 5 credentials"), "{error}");
+            }
+            client = client.credential(secret());
+        }
+    }
 }

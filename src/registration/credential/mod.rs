@@ -12,7 +12,7 @@ use std::time::SystemTime;
 pub(crate) use self::client_keys::ClientKeys;
 pub(crate) use self::keys_url::KeysUrl;
 pub(crate) use self::platform_identity::PlatformIdentity;
-pub(crate) use self::shared_secret::SharedSecret;
+pub(crate) use self::shared_secret::{MAX_SHARED_SECRETS, SharedSecret};
 pub(crate) use self::spiffe_id::is_trust_domain;
 pub use self::spiffe_id::{InvalidSpiffeId, SpiffeId};
 use super::ClientAuthMethod;

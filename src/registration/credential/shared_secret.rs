@@ -27,6 +27,9 @@ enum Form {
     Encrypted(Arc<Sealed>),
 }
 
+/// The maximum number of secrets of a client that are tried for one assertion. It bounds the work of an invalid one.
+pub(crate) const MAX_SHARED_SECRETS: usize = 4;
+
 /// The name of the purpose, so that no other ciphertext of the same key is accepted in its place.
 const PURPOSE: &str = "tcc client_secret_jwt v1";
 

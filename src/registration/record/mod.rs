@@ -51,6 +51,7 @@ use crate::audience::{Audience, InvalidAudience};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::object::Object;
+use crate::quoted::{LONGEST_ERROR, LONGEST_URL, OneLine};
 use crate::registration::details::{check_metadata, check_name};
 use crate::registration::may_grant::MayGrantRecord;
 use crate::scope::{InvalidScope, Scope, Scopes};
@@ -129,15 +130,27 @@ impl Serialize for RegisteredClient {
                 plain.label()
             )));
         }
-        let of = &self.registration;
+        Record::of(self).serialize(serializer)
+    }
+}
+
+/// Returns the record of a client as JSON, without secrets in plain text: it is to be shown or compared, and a credential with such a
+/// secret cannot be read from it again.
+pub(crate) fn record_without_plain_secrets(client: &RegisteredClient) -> serde_json::Result<serde_json::Value> {
+    serde_json::to_value(Record::of(client))
+}
+
+impl Record {
+    fn of(client: &RegisteredClient) -> Self {
+        let of = &client.registration;
         let texts = |audiences: &[Audience]| audiences.iter().map(ToString::to_string).collect();
-        let mut record = Record {
-            client_id: self.id.to_string(),
+        let mut record = Self {
+            client_id: client.id.to_string(),
             client_secrets: of.secrets.iter().map(SecretRecord::from).map(Object).collect(),
-            token_endpoint_auth_method: shorthand(self),
-            credentials: self.credentials().iter().map(CredentialRecord::from).map(Object).collect(),
-            legacy_assertions_until: self.legacy_until().map(UnixTime::as_secs),
-            legacy_audience_used_at: self.legacy_audience_use().map(UnixTime::as_secs),
+            token_endpoint_auth_method: shorthand(client),
+            credentials: client.credentials().iter().map(CredentialRecord::from).map(Object).collect(),
+            legacy_assertions_until: client.legacy_until().map(UnixTime::as_secs),
+            legacy_audience_used_at: client.legacy_audience_use().map(UnixTime::as_secs),
             scope: of.scopes.to_string(),
             default_scope: of.default_scopes.as_ref().map(ToString::to_string),
             audiences: texts(&of.audiences),
@@ -147,16 +160,16 @@ impl Serialize for RegisteredClient {
             introspects: texts(&of.introspects),
             grant: of.may_use_grant,
             enabled: of.enabled,
-            client_name: self.name().map(str::to_owned),
-            client_id_issued_at: self.issued().map(|time| UnixTime::at(time).as_secs()),
+            client_name: client.name().map(str::to_owned),
+            client_id_issued_at: client.issued().map(|time| UnixTime::at(time).as_secs()),
             metadata: of.details.as_ref().map(|details| details.metadata.clone()).unwrap_or_default(),
-            may_grant: self.may_grant().map(MayGrantRecord::from).map(Object),
+            may_grant: client.may_grant().map(MayGrantRecord::from).map(Object),
             version: None,
             must_understand: Vec::new(),
             other: of.other.as_deref().cloned().unwrap_or_default(),
         };
         record.mark_version(NEW_MEMBERS);
-        record.serialize(serializer)
+        record
     }
 }
 
@@ -174,10 +187,12 @@ impl<'de> Deserialize<'de> for RegisteredClient {
         let record = Object::<Record>::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track));
         let Object(record) = record.map_err(|error| {
             let why = without_value(&error.to_string());
-            D::Error::custom(match member(&track.path()) {
+            let text = match member(&track.path()) {
                 Some(path) => format!("{path}: {why}"),
                 None => why,
-            })
+            };
+            // It names unknown members, which can have any text.
+            D::Error::custom(OneLine(&text, LONGEST_ERROR))
         })?;
         record.register().map_err(D::Error::custom)
     }
@@ -276,7 +291,8 @@ fn audiences(list: &str, texts: &[String]) -> Result<Vec<Audience>, String> {
 }
 
 fn checked(audience: &str) -> Result<Audience, String> {
-    audience.parse().map_err(|error: InvalidAudience| format!("`{audience}` is {error}"))
+    let shown = OneLine(audience, LONGEST_URL);
+    audience.parse().map_err(|error: InvalidAudience| format!("`{shown}` is {error}"))
 }
 
 fn scopes(joined: &str) -> Result<Vec<Scope>, InvalidScope> {

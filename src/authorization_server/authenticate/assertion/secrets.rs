@@ -10,10 +10,7 @@ use crate::clock::UnixTime;
 use crate::crypto::fill_random;
 use crate::keys::HmacAlgorithm;
 use crate::keys::rotation::KeyEncryptionKey;
-use crate::registration::{CredentialKind, RegisteredClient, SharedSecret};
-
-/// The maximum number of secrets that are tried. It bounds the work of an invalid assertion.
-const MAX_TRIED: usize = 4;
+use crate::registration::{CredentialKind, MAX_SHARED_SECRETS, RegisteredClient, SharedSecret};
 
 /// Opens the secrets of clients, and has one that is used if a client has none.
 #[derive(Debug)]
@@ -52,7 +49,8 @@ impl Secrets {
                 other_algorithm = secret.algorithm();
                 continue;
             }
-            if tried == MAX_TRIED {
+            // A registration with more of them is invalid, but a store can have one.
+            if tried == MAX_SHARED_SECRETS {
                 break;
             }
             tried += 1;
