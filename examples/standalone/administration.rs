@@ -60,6 +60,10 @@ pub(crate) fn layer(
     if let Some(path) = &config.administration.path {
         builder = builder.path(path);
     }
+    // What the service may fetch may also be registered.
+    if config.assertions.client_key_urls == "private" {
+        builder = builder.dangerous_private_client_key_urls();
+    }
     let administration = builder.build().map_err(|error| {
         let setting = if matches!(error, InvalidAdministration::Path(_)) {
             "administration.path"

@@ -41,7 +41,7 @@ const OF_CREDENTIAL: &[&str] = &[
     "expires_at",
 ];
 
-/// Members of an answer that a caller may send back unchanged. They have no effect.
+/// Members of an answer that a caller may send back unchanged. They have no effect; another value of `enabled` is refused.
 const READ_ONLY: &[&str] = &["client_id_issued_at", "client_secrets", "enabled"];
 
 /// Client metadata of other specifications that has no meaning for a client without users. RFC 7591 §2: it is ignored. Every
@@ -108,6 +108,7 @@ impl ClientMetadata {
         secret: Option<&StoredSecret>,
         now: UnixTime,
     ) -> Result<RegisteredClient, AdministrationRefusal> {
+        self.check_enabled(true)?;
         let mut record = Map::new();
         record.insert("client_id".to_owned(), id.as_str().into());
         record.insert("client_id_issued_at".to_owned(), now.as_secs().into());
@@ -136,6 +137,7 @@ impl ClientMetadata {
         if self.client_id.as_ref().is_some_and(|id| id != client.id()) {
             return Err(AdministrationRefusal::metadata("client_id: must be that of the path (RFC 7592 section 2.2)"));
         }
+        self.check_enabled(client.is_enabled())?;
         let mut record = view::record(client)?;
         for name in WRITABLE.iter().chain(&["grant", "must_understand"]) {
             record.remove(*name);
@@ -148,6 +150,20 @@ impl ClientMetadata {
             ));
         }
         Ok(replacement)
+    }
+
+    /// Checks that the request does not ask for another state than the one that results: a client that should be disabled must not
+    /// be enabled.
+    fn check_enabled(&self, results: bool) -> Result<(), AdministrationRefusal> {
+        let Some(value) = self.members.get("enabled").filter(|value| **value != Value::Bool(results)) else {
+            return Ok(());
+        };
+        let value = crate::quoted::shortened(&value.to_string());
+        Err(AdministrationRefusal::metadata(format!(
+            "enabled: found `{value}`, expected `{results}`, since this request does not change it; omit it, and send \
+             `POST /{{client_id}}/{}`",
+            if results { "disable" } else { "enable" }
+        )))
     }
 
     /// Completes a record with the members of the request, and checks it as a whole.
@@ -291,7 +307,7 @@ pub(super) fn check_size(client: &RegisteredClient) -> Result<(), Administration
             "the client would have {credentials} secrets and credentials; at most {MAX_CREDENTIALS} are allowed; remove some first"
         )));
     }
-    let size = serde_json::to_vec(client).map_err(crate::store::StoreError::new)?.len();
+    let size = serde_json::to_vec(&view::record(client)?).map_err(crate::store::StoreError::new)?.len();
     if size > MAX_RECORD_BYTES {
         return Err(AdministrationRefusal::metadata(format!(
             "the registration would have {size} bytes; at most {MAX_RECORD_BYTES} are allowed"
@@ -398,6 +414,11 @@ mod tests {
         let body = json!({"audiences": ["https://api.example", "https://other.example"], "scope": "read"});
         let replaced = read(&body).unwrap().into_replacement(&client).unwrap();
         assert_eq!(replaced.secrets(), client.secrets());
+        for (state, is_refused) in [(json!(true), true), (json!("false"), true), (json!(false), false)] {
+            let mut with_state = body.clone();
+            with_state["enabled"] = state;
+            assert_eq!(read(&with_state).unwrap().into_replacement(&client).is_err(), is_refused, "{with_state}");
+        }
         assert!(!replaced.is_enabled() && replaced.name().is_none() && replaced.token_lifetime().is_none());
         assert_eq!((replaced.issued(), replaced.scopes().as_str()), (client.issued(), "read"));
         assert!(serde_json::to_string(&replaced).unwrap().contains(r#""later_member":{"a":1}"#));

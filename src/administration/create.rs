@@ -80,7 +80,7 @@ impl Inner {
         };
         let stored = secret.as_ref().map(ClientSecret::to_stored).transpose().map_err(unavailable)?;
         let client = metadata.into_new(id, stored.as_ref(), UnixTime::at(now))?;
-        self.check_result(actor, &client)?;
+        self.check_result(actor, &client, None)?;
         match self.apply(actor, ClientChange::create(client.clone())).await {
             // A request may have asked for the id before, and the answer that it is unknown may be remembered.
             Ok(()) => self.after_change(id, false).await.map_err(AdministrationRefusal::after_change)?,

@@ -17,7 +17,7 @@ use super::{AdministrationRefusal, Inner, view};
 use crate::client_id::ClientId;
 use crate::deadline;
 use crate::private_address::has_private_host;
-use crate::registration::RegisteredClient;
+use crate::registration::{Credential, RegisteredClient};
 use crate::revocation::Revocations;
 use crate::secret::ClientSecret;
 use crate::store::{AdminError, ClientChange, Revision, SecretRotation, StoreError};
@@ -52,8 +52,12 @@ impl Inner {
         let changed = self.changed(&client, change, body)?;
         let result = match &changed {
             Changed::Registration(result) | Changed::WithSecret(result, ..) => {
-                check_size(result)?;
-                self.check_result(actor, result)?;
+                if change.only_reduces() {
+                    self.rights().check(actor, result)?;
+                } else {
+                    check_size(result)?;
+                    self.check_result(actor, result, Some(&client))?;
+                }
                 Some(result)
             }
             Changed::Deleted => None,
@@ -127,15 +131,24 @@ impl Inner {
         Ok(Changed::Registration(edited.register()?))
     }
 
-    /// Checks a registration that results from a request: the rules of the server, the rights of the administrator, and its URLs.
-    pub(super) fn check_result(&self, actor: &Actor, client: &RegisteredClient) -> Result<(), AdministrationRefusal> {
+    /// Checks a registration that results from a request: the rules of the server, the rights of the administrator, and the URLs
+    /// that it did not have before.
+    pub(super) fn check_result(
+        &self,
+        actor: &Actor,
+        client: &RegisteredClient,
+        before: Option<&RegisteredClient>,
+    ) -> Result<(), AdministrationRefusal> {
         self.rights().check(actor, client)?;
         self.server.rules.check(client)?;
         if self.private_key_urls {
             return Ok(());
         }
-        let urls = client.credentials().iter().filter_map(crate::registration::Credential::keys_url);
-        match urls.into_iter().find(|url| has_private_host(url)) {
+        let urls = |client: &'_ RegisteredClient| -> Vec<String> {
+            client.credentials().iter().filter_map(Credential::keys_url).map(str::to_owned).collect()
+        };
+        let known = before.map(urls).unwrap_or_default();
+        match urls(client).into_iter().find(|url| !known.contains(url) && has_private_host(url)) {
             Some(_) => Err(AdministrationRefusal::metadata(
                 "jwks_uri: its host is an address of a private network or of this machine, which is not allowed here",
             )),

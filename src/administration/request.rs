@@ -107,6 +107,12 @@ impl Change {
         }
     }
 
+    /// Returns whether the change only takes something from the client. It needs no check against the rules of the server, which
+    /// may have changed since the client was registered: otherwise a client could not be disabled because of an old scope.
+    pub(super) fn only_reduces(&self) -> bool {
+        matches!(self, Self::Disable | Self::RemoveCredential(_) | Self::RefreshKeys)
+    }
+
     /// Returns whether the request has a body.
     pub(super) fn has_body(&self) -> bool {
         matches!(self, Self::Update | Self::AddSecret | Self::AddCredential)

@@ -1,7 +1,8 @@
-//! The rule that keeps the last administrator: none changes its own rights.
+//! The rule that no administrator removes the last one by a change: none changes its own rights.
 //!
 //! Another administrator makes each such change, and only if its own registration is unchanged at the same moment. So each removal
-//! leaves the administrator that made it.
+//! leaves the administrator that made it. This is about changes only: the credentials of an administrator can expire, or be lost,
+//! and then the command-line tool restores them at the store.
 
 use super::actor::{Actor, is_live};
 use super::{AdministrationRefusal, Inner};
@@ -32,7 +33,7 @@ impl Inner {
         }
         Err(AdministrationRefusal::conflict(
             "an administrator cannot delete or disable itself, change its own rights, or remove its last credential; another \
-             administrator can do this, so that there is always an administrator",
+             administrator can do this, so that no change removes the last administrator",
         ))
     }
 }

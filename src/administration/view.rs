@@ -6,7 +6,7 @@ use http_body_util::Full;
 use serde_json::{Map, Value};
 
 use super::AdministrationRefusal;
-use crate::registration::RegisteredClient;
+use crate::registration::{RegisteredClient, record_without_plain_secrets};
 use crate::store::StoreError;
 use crate::transport::answer;
 
@@ -45,9 +45,9 @@ const SHOWN_OF_CREDENTIAL: &[&str] = &[
 ];
 const SHOWN_OF_SECRET: &[&str] = &["label", "created_at", "expires_at"];
 
-/// Returns the record of a client as JSON.
+/// Returns the record of a client as JSON. A secret in plain text, which a store in memory can have, is not part of it.
 pub(super) fn record(client: &RegisteredClient) -> Result<Map<String, Value>, AdministrationRefusal> {
-    match serde_json::to_value(client) {
+    match record_without_plain_secrets(client) {
         Ok(Value::Object(record)) => Ok(record),
         Ok(_) => Err(StoreError::new("a record is not an object").into()),
         Err(error) => Err(StoreError::new(error).into()),

@@ -46,7 +46,7 @@ macro_rules! scenarios {
 
         #[tokio::test(flavor = "multi_thread")]
         async fn all_of_it_holds_on_postgres() {
-            let server = Postgres::with(&["fsync=off"]);
+            let server = Postgres::with(&["fsync=off", "max_connections=400"]);
             let all: &[(&str, Scenario)] = &[$((stringify!($name), |world| Box::pin(scenarios::$name(world)))),*];
             for (name, scenario) in all {
                 println!("{name}");
@@ -68,6 +68,12 @@ async fn a_change_whose_answer_fails_is_reported_as_made() {
     scenarios::a_change_without_an_answer(World::over(failing, store).await).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_a_secret_in_plain_text_can_be_shown_and_changed() {
+    let store = tower_client_credentials::MemoryStore::default();
+    scenarios::a_client_with_a_secret_in_plain_text(World::with(store).await).await;
+}
+
 scenarios! {
     a_client_is_created_changed_and_deleted
     every_change_is_an_event_without_secrets
@@ -75,6 +81,8 @@ scenarios! {
     an_administrator_gives_only_what_it_may_grant
     only_an_administrator_for_administrators_chooses_an_id
     a_new_client_gets_a_token_at_once
+    a_client_with_a_scope_that_no_longer_exists_can_be_disabled
+    another_state_than_the_one_that_results_is_refused
     an_administrator_cannot_take_over_a_client_with_more_rights
     a_change_needs_the_current_version
     unknown_members_and_other_ids_are_refused

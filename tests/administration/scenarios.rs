@@ -6,12 +6,13 @@ use http::Method;
 use http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, LOCATION, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 use tower_client_credentials::event::Outcome;
-use tower_client_credentials::registration::MayGrant;
+use tower_client_credentials::registration::{Credential, MayGrant};
 use tower_client_credentials::store::ClientAdmin as _;
+use tower_client_credentials::{Client, ClientSecret, Scope};
 
 use crate::common::request::{GRANT, post};
 use crate::common::stack::Answer;
-use crate::common::{API, OTHER_API, SECRET};
+use crate::common::{API, OTHER_API, SECRET, client};
 use crate::world::{ADMINISTRATION, DEFAULT, World, invoices};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -266,6 +267,89 @@ pub async fn a_new_client_gets_a_token_at_once(world: World) {
     late["client_id"] = "late".into();
     let secret = root.creates(late).await["client_secret"].as_str().unwrap().to_owned();
     world.token_with("late", &secret).await.unwrap();
+}
+
+/// The scope was known when the client was registered, and the URL was allowed.
+pub async fn a_client_with_a_scope_that_no_longer_exists_can_be_disabled(world: World) {
+    let old = || Scope::from_static("old");
+    let keys = Credential::jwks_uri("https://127.0.0.1/jwks").unwrap();
+    let stale = client("stale").scope(old()).audience(API).credential(keys.clone());
+    let private = client("private").scope(crate::common::READ).audience(API).credential(keys);
+    for client in [stale, private] {
+        world.store.create(client.register().unwrap()).await.unwrap();
+    }
+    let root = world.by("root").await;
+    for (method, rest) in
+        [(Method::POST, "/refresh-keys"), (Method::DELETE, "/credentials/2"), (Method::POST, "/disable")]
+    {
+        let answer = root.change(method, "stale", rest, "").await;
+        assert_eq!(answer.status, 200, "{rest}: {answer:?}");
+    }
+    let shown = root.get("/clients/stale").await.json();
+    assert_eq!((&shown["enabled"], &shown["credentials"]), (&false.into(), &json!([])));
+    // What does not only reduce is checked.
+    assert_refused(&root.change(Method::POST, "stale", "/enable", "").await, 400, "invalid_client_metadata");
+    // Without rights to the scope, nothing can be changed.
+    let team = world.by("team").await;
+    assert_refused(&team.change(Method::POST, "stale", "/disable", "").await, 403, "access_denied");
+
+    // A URL that was registered before does not prevent other changes, and cannot be added anew.
+    let mut private = team.get("/clients/private").await.json();
+    private["client_name"] = "Private".into();
+    let renamed = team.put("private", &private).await;
+    assert_eq!(renamed.status, 200, "{renamed:?}");
+    let another = json!({"method": "private_key_jwt", "jwks_uri": "https://127.0.0.1/other"}).to_string();
+    let another = team.change(Method::POST, "private", "/credentials", &another).await;
+    assert_refused(&another, 400, "invalid_client_metadata");
+}
+
+pub async fn another_state_than_the_one_that_results_is_refused(world: World) {
+    let team = world.by("team").await;
+    let with = |state: Value| {
+        let mut body = invoices();
+        body["enabled"] = state;
+        body
+    };
+    for state in [json!(false), json!("true"), json!(0)] {
+        let answer = team.post("/clients", &with(state)).await;
+        assert_refused(&answer, 400, "invalid_client_metadata");
+        let text = answer.json()["error_description"].as_str().unwrap().to_owned();
+        assert!(text.starts_with("enabled: ") && text.contains("/disable`"), "{text}");
+    }
+    let id = team.creates(with(true.into())).await["client_id"].as_str().unwrap().to_owned();
+    assert_refused(&team.put(&id, &with(false.into())).await, 400, "invalid_client_metadata");
+    assert_eq!(team.put(&id, &with(true.into())).await.status, 200);
+    assert_eq!(team.change(Method::POST, &id, "/disable", "").await.status, 200);
+    let answer = team.put(&id, &with(true.into())).await;
+    assert_refused(&answer, 400, "invalid_client_metadata");
+    assert!(answer.json()["error_description"].as_str().unwrap().contains("/enable`"), "{answer:?}");
+    assert_eq!(team.put(&id, &with(false.into())).await.json()["enabled"], false);
+}
+
+/// The client is in a store in memory, with a secret that is not encrypted.
+pub async fn a_client_with_a_secret_in_plain_text(world: World) {
+    let root = world.by("root").await;
+    let plain = "a secret of at least 32 bytes, as needed";
+    let secret = ClientSecret::new(plain).unwrap();
+    let plain_client = Client::with_credential("plain", Credential::client_secret_jwt(&secret).unwrap())
+        .scope(crate::common::READ)
+        .audience(API);
+    world.store.create(plain_client.register().unwrap()).await.unwrap();
+    let listed = root.get("/clients").await;
+    assert_eq!(listed.status, 200, "{listed:?}");
+    let read = root.get("/clients/plain").await;
+    assert_eq!(read.json()["credentials"], json!([{"label": "1", "method": "client_secret_jwt"}]), "{read:?}");
+    for answer in [&listed, &read] {
+        assert!(!String::from_utf8_lossy(&answer.body).contains(plain));
+    }
+    for (rest, body) in [("/secrets", "{}"), ("/revoke-tokens", ""), ("/disable", ""), ("/enable", "")] {
+        let answer = root.change(Method::POST, "plain", rest, body).await;
+        assert!(answer.status.is_success(), "{rest}: {answer:?}");
+    }
+    // A request cannot contain the secret, so it would be lost.
+    let shown = root.get("/clients/plain").await.json();
+    assert_refused(&root.put("plain", &shown).await, 400, "invalid_client_metadata");
+    assert_eq!(root.change(Method::DELETE, "plain", "", "").await.status, 204);
 }
 
 pub async fn an_administrator_cannot_take_over_a_client_with_more_rights(world: World) {

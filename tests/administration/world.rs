@@ -62,10 +62,14 @@ impl World {
         ] {
             store.create(client.register().unwrap()).await.unwrap();
         }
+        let known: Scopes = [READ, WRITE, MANAGE, crate::common::READ, crate::common::WRITE, Scope::from_static("pay")]
+            .into_iter()
+            .collect();
         let (sender, events) = event::channel();
         let server = AuthorizationServer::builder(ISSUER, KeyRing::from_pem(KEY).unwrap(), store.clone())
             .default_audience(DEFAULT)
-            .client_assertions(ClientAssertions::new(MemoryStore::default()).client_key_urls())
+            .client_assertions(ClientAssertions::new(MemoryStore::default()).client_key_urls().client_secret_jwt())
+            .known_scopes(known)
             .revocations(Revocations::follow(store.clone()).await.unwrap())
             .store_timeout(crate::PATIENCE)
             .events(sender)
