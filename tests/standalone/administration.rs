@@ -7,6 +7,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::{GOOD, Service, file, refusal};
@@ -72,6 +74,10 @@ impl Clients {
 
 /// A service with a store of this test only, and the first administrator.
 fn service(test: &str) -> (Service, Clients, Clients) {
+    service_with(test, "")
+}
+
+fn service_with(test: &str, settings: &str) -> (Service, Clients, Clients) {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let database = folder.join(format!("standalone-{test}.db"));
     for ending in ["", "-wal", "-shm"] {
@@ -81,7 +87,7 @@ fn service(test: &str) -> (Service, Clients, Clients) {
     let at_the_store = Clients::at_the_store(&store);
     let secret = at_the_store
         .lines(&[&["create", "root", "--audience", AUDIENCE, "--may-grant-everything"], &SCOPES[..]].concat());
-    let config = file(test, &with_administration(&format!("audience = \"{AUDIENCE}\"")));
+    let config = file(test, &with_administration(&format!("audience = \"{AUDIENCE}\"\n{settings}")));
     let service = Service::start_with(&config, &[("TCC_STORE", &store)]);
     let root = Clients::over_http(&service, "root", &secret[0]);
     (service, at_the_store, root)
@@ -166,6 +172,31 @@ fn an_administrator_of_a_team_gives_only_what_it_may_grant() {
     assert_eq!(team.refusal(&["delete", "team"]).0, 5);
     // The tool at the store can do everything.
     at_the_store.lines(&["delete", "root"]);
+}
+
+#[test]
+fn a_private_url_of_keys_can_be_registered_if_the_service_may_fetch_from_it() {
+    for (urls, expected) in [("public", "400"), ("private", "201")] {
+        let settings = format!("\n[assertions]\nclient_key_urls = \"{urls}\"");
+        let (service, _, root) = service_with(&format!("administration-{urls}"), &settings);
+        let send = |path: &str, authorization: &str, content_type: &str, body: &str| {
+            service.send(&format!(
+                "POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: {authorization}\r\n\
+                 Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ))
+        };
+        let pair = STANDARD.encode(format!("root:{}", root.secret));
+        let form = "grant_type=client_credentials&scope=clients:write";
+        let answer = send("/token", &format!("Basic {pair}"), "application/x-www-form-urlencoded", form);
+        let (_, token) = answer.split_once("\r\n\r\n").unwrap();
+        let token: Value = serde_json::from_str(token).unwrap_or_else(|_| panic!("{answer}"));
+        let token = token["access_token"].as_str().unwrap();
+        let body = r#"{"audiences":["https://api.example.test/"],"jwks_uri":"https://127.0.0.1/jwks"}"#;
+        let answer = send("/clients", &format!("Bearer {token}"), "application/json", body);
+        assert_eq!(answer.split(' ').nth(1), Some(expected), "{urls}: {answer}");
+        assert_eq!(answer.contains("address of a private network"), urls == "public", "{answer}");
+    }
 }
 
 #[test]
