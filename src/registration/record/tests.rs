@@ -243,3 +243,25 @@ fn a_store_names_the_client_whose_record_is_invalid() {
         assert!(why.starts_with(begins), "{why}");
     }
 }
+
+#[test]
+fn a_mistake_in_a_record_is_one_line_of_bounded_length() {
+    let long = "x".repeat(10_000);
+    for record in [
+        r#"{"client_id":"a\nERROR forged"}"#.to_owned(),
+        r#"{"client_id":"b","audiences":["a\nERROR forged"]}"#.to_owned(),
+        r#"{"client_id":"b","may_grant":{"audiences":["a\nERROR forged"]}}"#.to_owned(),
+        r#"{"client_id":"b","may_grant":{"a\nERROR forged":1}}"#.to_owned(),
+        r#"{"client_id":"b","credentials":[{"method":"spiffe_jwt","a\nERROR forged":1}]}"#.to_owned(),
+        format!(r#"{{"client_id":"{long}"}}"#),
+        format!(r#"{{"client_id":"b","audiences":["{long}"]}}"#),
+        format!(r#"{{"client_id":"b","may_grant":{{"{long}":1}}}}"#),
+    ] {
+        let error = serde_json::from_str::<RegisteredClient>(&record).unwrap_err().to_string();
+        let stored = from_json(&record).unwrap_err().to_string();
+        for error in [error, stored] {
+            assert!(!error.contains(char::is_control) && error.len() < 1_000, "{error:?}");
+            assert!(record.len() > 1_000 || error.contains("\\nERROR forged"), "{error:?}");
+        }
+    }
+}
