@@ -63,6 +63,10 @@ impl Keeper {
         // Higher than all that a live replica has, also after a restore that an operator accepted.
         let highest = [state.version, state.history.highest(), loaded.highest_version(), loaded.stored.version];
         state.version = highest.into_iter().max().unwrap_or(0).saturating_add(1);
+        if local.accepts_stored {
+            // A replica that is away now follows as well when it returns.
+            state.history.accepted_in = state.version;
+        }
         let (name, by) = (&self.settings.name, &self.settings.key_encryption_key);
         let document = document::seal(name, &state, &private, by)?;
         if !self.call(self.settings.store.save_ring(name, loaded.stored.version, state.version, &document)).await? {

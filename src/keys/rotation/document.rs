@@ -25,6 +25,9 @@ struct Document {
     mark: String,
     /// The versions that it descends from.
     earlier: Vec<Head>,
+    /// The version in which an operator last accepted a stored ring, or 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    accepted_in: u64,
     before_signing: u64,
     before_removal: u64,
     algorithm: String,
@@ -36,6 +39,11 @@ struct Document {
     encrypted_by: String,
     /// Authenticates all other members and the list of the rows.
     seal: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde needs")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,6 +87,7 @@ pub(super) fn seal(
         version: state.version,
         mark: state.history.mark.clone(),
         earlier: state.history.earlier.clone(),
+        accepted_in: state.history.accepted_in,
         before_signing: state.waits.before_signing,
         before_removal: state.waits.before_removal,
         algorithm: state.algorithm.name().to_owned(),
@@ -159,7 +168,11 @@ pub(super) fn open(
             Algorithm::from_name(&document.algorithm).ok_or_else(|| broken("names an unknown algorithm"))?;
         RingState {
             version,
-            history: History { mark: document.mark.clone(), earlier: document.earlier.clone() },
+            history: History {
+                mark: document.mark.clone(),
+                earlier: document.earlier.clone(),
+                accepted_in: document.accepted_in,
+            },
             waits: Waits { before_signing: document.before_signing, before_removal: document.before_removal },
             algorithm,
             rotate: document.rotate,
@@ -251,7 +264,12 @@ impl Document {
         let numbers: Vec<String> =
             numbers.chain(self.earlier.iter().map(|head| head.version)).map(|number| number.to_string()).collect();
         let rotate = if self.rotate { "rotate" } else { "" };
+        let accepted_in = self.accepted_in.to_string();
         let mut parts = vec!["tcc key ring v2", ring, &self.algorithm, rotate, &self.mark];
+        // A ring that was never accepted is authenticated as by versions of this crate that do not know this member.
+        if self.accepted_in > 0 {
+            parts.splice(..1, ["tcc key ring v2 accepted in", accepted_in.as_str()]);
+        }
         parts.extend(numbers.iter().map(String::as_str));
         parts.extend(self.earlier.iter().map(|head| head.mark.as_str()));
         parts.extend(self.distrusted.iter().map(String::as_str));

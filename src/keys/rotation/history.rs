@@ -24,6 +24,8 @@ pub(super) struct History {
     pub(super) mark: String,
     /// The latest ones, with those first that this version replaced.
     pub(super) earlier: Vec<Head>,
+    /// The version in which an operator last accepted a stored ring, or 0. It takes the place of all up to it, whatever they are.
+    pub(super) accepted_in: u64,
 }
 
 /// How a ring relates to a version that a replica has.
@@ -33,6 +35,8 @@ pub(super) enum Relation {
     Same,
     /// It descends from this version, so it has each of its changes.
     Descends,
+    /// It does not descend from this version, but an operator accepted it, or one before it, in the place of this version.
+    Superseded,
     /// It does not descend from this version.
     Foreign,
     /// The version is so old that the ring does not name it any more.
@@ -48,6 +52,9 @@ impl History {
         if self.earlier.contains(known) {
             return Relation::Descends;
         }
+        if known.version <= self.accepted_in {
+            return Relation::Superseded;
+        }
         let oldest = self.earlier.iter().map(|head| head.version).min().unwrap_or(0);
         if self.earlier.len() >= MAX_EARLIER && known.version <= oldest {
             return Relation::Unknown;
@@ -57,7 +64,7 @@ impl History {
 
     /// Returns the history of a version that replaces `version`, which has this history.
     pub(super) fn next(&self, version: u64) -> Result<Self, KeyError> {
-        let mut next = Self { mark: random_mark()?, earlier: self.earlier.clone() };
+        let mut next = Self { mark: random_mark()?, ..self.clone() };
         next.adopt(Some(Head { version, mark: self.mark.clone() }), &[]);
         Ok(next)
     }
@@ -117,6 +124,22 @@ mod tests {
         }
         let (middle, _) = &own[10];
         assert_eq!(middle.relation(11, head), Relation::Foreign, "it lacks the later changes");
+    }
+
+    #[test]
+    fn a_version_that_an_operator_accepted_supersedes_all_up_to_it_and_none_after_it() {
+        let (own, other) = (chain(20), chain(20));
+        let mut accepted = own[9].0.next(10).unwrap();
+        accepted.accepted_in = 11;
+        let later = accepted.next(11).unwrap().next(12).unwrap();
+        for (_, head) in &other[..11] {
+            assert_eq!(later.relation(13, head), Relation::Superseded);
+        }
+        for (_, head) in &other[11..] {
+            assert_eq!(later.relation(13, head), Relation::Foreign);
+        }
+        assert_eq!(later.relation(13, &own[9].1), Relation::Descends);
+        assert_eq!(own[12].0.relation(13, &Head { version: 11, mark: accepted.mark }), Relation::Foreign);
     }
 
     #[test]

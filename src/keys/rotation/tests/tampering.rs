@@ -345,3 +345,63 @@ async fn accept_stored_writes_nothing_over_a_ring_that_this_replica_cannot_read(
     one.accept_stored().await.unwrap_err();
     assert_eq!(site.store.load_ring("default").await.unwrap().document, "{}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_returns_after_a_restored_ring_was_accepted_follows_it_and_stops_no_other() {
+    for versions_ahead in [1, 3] {
+        let site = Site::new();
+        let link = Link::to(&site.store);
+        let away = site.builder(&link).connect().await.unwrap();
+        site.pass(2 * SECOND).await;
+        let backup = site.store.load_ring("default").await.unwrap();
+        let leaked = signing(&away);
+        away.distrust(&leaked).await.unwrap();
+        site.pass(SECOND).await;
+        let known = away.status().version;
+        // It is cut off while the store is restored, another process changes the ring, and an operator accepts it.
+        link.is_cut.store(true, Ordering::SeqCst);
+        site.store.overwrite("default", backup.version, &backup.document);
+        site.store.forget_replicas("default");
+        let stranger = site.replica().await;
+        change_until(&stranger, known + versions_ahead).await;
+        let tool = site.builder(&Link::to(&site.store)).accept_stored().connect().await.unwrap();
+        site.pass(SECOND).await;
+        change_until(&stranger, tool.status().version + 2).await;
+        tool.leave().await.unwrap();
+        site.pass(60 * SECOND).await;
+        assert!(!away.is_ready());
+
+        link.is_cut.store(false, Ordering::SeqCst);
+        for _ in 0..60 {
+            site.pass(SECOND).await;
+            assert!(stranger.is_ready() && stranger.status().problems.is_empty(), "{:?}", stranger.status());
+        }
+        assert!(away.is_ready() && away.status().problems.is_empty(), "{:?}", away.status());
+        assert_eq!(away.status().version, stranger.status().version);
+        for replica in [&away, &stranger] {
+            assert!(replica.ring().key_ids().all(|key_id| key_id != leaked), "the distrust was repeated");
+        }
+        assert!(site.replica().await.is_ready());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_accepted_ring_does_not_count_as_a_descendant_of_what_was_changed_after_it() {
+    let site = Site::new();
+    let link = Link::to(&site.store);
+    let one = site.builder(&link).connect().await.unwrap();
+    one.accept_stored().await.unwrap();
+    site.pass(2 * SECOND).await;
+    let backup = site.store.load_ring("default").await.unwrap();
+    let leaked = signing(&one);
+    one.distrust(&leaked).await.unwrap();
+    link.is_cut.store(true, Ordering::SeqCst);
+    site.store.overwrite("default", backup.version, &backup.document);
+    site.store.forget_replicas("default");
+    let stranger = site.replica().await;
+    change_until(&stranger, one.status().version + 1).await;
+    link.is_cut.store(false, Ordering::SeqCst);
+    site.pass(2 * SECOND).await;
+    assert!(one.status().problems[0].contains("does not descend"), "{:?}", one.status());
+    assert!(matches!(stranger.rotate().await, Err(KeyRingError::Refused(_))));
+}
