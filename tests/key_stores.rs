@@ -219,7 +219,7 @@ async fn a_lease_of_an_earlier_version_without_a_proof_does_not_prevent_reading_
     let key = KeyEncryptionKey::from_bytes((0..32).collect::<Vec<u8>>()).unwrap();
     let manager = KeyManager::builder(store.clone(), key).connect().await.unwrap();
     let name = server.ask("KEYS *replicas*").lines().last().unwrap().trim().to_owned();
-    // One that has not ended, one that has, and what is no lease at all.
+    // A lease that has not ended, one that has ended, and another value.
     for (replica, value) in [("lives", "1 9999999999999"), ("ended", "1 5"), ("other", "nonsense")] {
         server.ask(&format!("HSET {name} {replica} \"{value}\""));
     }

@@ -154,7 +154,7 @@ impl Agent {
         *self.shared.is_hung.lock().unwrap() = true;
     }
 
-    /// Denies each stream that is opened from now on, or none. The open ones go on.
+    /// Denies each stream that is opened from now on, or none. The open ones stay open.
     pub(crate) fn deny_new(&self, denies: bool) {
         self.shared.denies_new.store(denies, Ordering::SeqCst);
     }

@@ -24,7 +24,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 ";
 
 /// Returns the time, the version, the document, and the name, version and proof of each live replica. A lease that an earlier version
-/// of this crate wrote has no proof: it is waited for until it ends. What is no lease is passed over.
+/// of this crate wrote has no proof: it is waited for until it ends. Any other value is passed over.
 const LOAD: &str = "
 local found = redis.call('HMGET', ring, 'version', 'document')
 local live, all = {}, redis.call('HGETALL', replicas)
