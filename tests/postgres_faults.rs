@@ -24,8 +24,8 @@ use tower_client_credentials::clock::ManualClock;
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
-    Change, ChangeFeed, ClientAdmin, Cursor, PostgresStore, PostgresStoreBuilder, Replay, ReplayId, ReplayLog,
-    Revocation, RevocationStore,
+    Change, ChangeFeed, ClientAdmin, Cursor, PostgresStore, PostgresStoreBuilder, Replay, ReplayBounds, ReplayId,
+    ReplayLog, Revocation, RevocationStore,
 };
 use tower_client_credentials::{ClientId, ClientStore, Revocations};
 
@@ -973,6 +973,69 @@ async fn a_role_that_may_not_create_or_use_the_tables_is_told_which_permission_i
     // A role that may use none of them.
     let lowly = PostgresStore::connect(of("lowly")).await.unwrap_err();
     assert!(chain(&lowly).contains("permission denied for table tcc_"), "{}", chain(&lowly));
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_create_the_table_of_a_newer_version_is_told_at_its_start_what_the_owner_must_run() {
+    let server = postgres(&[]);
+    PostgresStore::connect(server.url()).await.unwrap();
+    let role = "CREATE ROLE runtime LOGIN PASSWORD 'runtime'; CREATE ROLE reader LOGIN PASSWORD 'reader';
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO runtime;
+        GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA public TO runtime;
+        GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader";
+    run(&server.url(), role).await;
+    let of = |role: &str| format!("postgres://{role}:{role}@127.0.0.1:{}/postgres?sslmode=disable", server.port());
+    PostgresStore::connect(of("runtime")).await.unwrap();
+    // As after an upgrade from a version without this table, and after the owner has started as well, which creates it.
+    for has_owner_started in [false, true] {
+        run(&server.url(), "DROP TABLE tcc_replay_shares").await;
+        if has_owner_started {
+            PostgresStore::connect(server.url()).await.unwrap();
+        }
+        let said = chain(&PostgresStore::connect(of("runtime")).await.unwrap_err());
+        assert!(said.contains("role runtime") && said.contains("tcc_replay_shares"), "{said}");
+        assert_eq!(said.contains("permission denied for schema"), !has_owner_started, "{said}");
+        PostgresStore::connect(of("reader")).await.unwrap();
+        let (_, statements) = said.split_once("owner of the tables: ").unwrap();
+        run(&server.url(), statements).await;
+        let runtime = PostgresStore::connect(of("runtime")).await.unwrap();
+        let id = ReplayId::new("issuer", &has_owner_started.to_string());
+        let (now, bounds) = (SystemTime::now(), ReplayBounds::new("billing", 10, 100));
+        let used = runtime.check_and_insert_within(&id, bounds, now + HOUR, now).await;
+        assert_eq!(used.unwrap(), Replay::Fresh);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_assertions_of_one_client_that_wait_for_its_row_leave_connections_for_other_clients() {
+    const MANY: usize = 40;
+    let server = postgres(&[]);
+    let store = patient(&server.url()).call_timeout(Duration::from_secs(120)).connections(5).connect().await.unwrap();
+    let record = async |client: &str, number: usize| {
+        let id = ReplayId::new(client, &number.to_string());
+        let (now, bounds) = (SystemTime::now(), ReplayBounds::new(client, 1_000, 10_000));
+        store.check_and_insert_within(&id, bounds, now + HOUR, now).await
+    };
+    assert_eq!(record("busy", MANY).await.unwrap(), Replay::Fresh);
+    let mut connection = connect(&server.url()).await;
+    let mut lock = connection.begin().await.unwrap();
+    let row = "SELECT total FROM tcc_replay_shares WHERE owner = 'client:busy' FOR UPDATE";
+    sqlx::query(row).execute(&mut *lock).await.unwrap();
+    let waiting = async || {
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%tcc_replay_shares%'";
+        number(&server.url(), waits).await
+    };
+    let others = async {
+        until("the calls wait for the row", async || waiting().await >= 3).await;
+        for number in 0..10 {
+            assert_eq!(record("other", number).await.unwrap(), Replay::Fresh);
+        }
+        assert_eq!(waiting().await, 3);
+        lock.commit().await.unwrap();
+    };
+    let (recorded, ()) = tokio::join!(join_all((0..MANY).map(|number| record("busy", number))), others);
+    assert!(recorded.into_iter().all(|recorded| recorded.unwrap() == Replay::Fresh));
 }
 
 #[tokio::test(flavor = "multi_thread")]

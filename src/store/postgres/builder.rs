@@ -67,6 +67,7 @@ impl PostgresStoreBuilder {
             reader,
             renewal,
             wake,
+            turns: Arc::default(),
             last_writes,
             clock_check,
             clock,

@@ -9,6 +9,7 @@ mod reader;
 mod replays;
 mod revocations;
 mod schema;
+mod turns;
 mod wake;
 
 use std::fmt;
@@ -22,6 +23,7 @@ pub use self::builder::{PostgresSettings, PostgresStoreBuilder};
 use self::feed::Place;
 use self::pool::Renewal;
 use self::reader::Reader;
+use self::turns::Turns;
 use self::wake::Wake;
 use super::StoreError;
 use super::builder::CALL_TIMEOUT;
@@ -34,7 +36,8 @@ use crate::clock::Clock;
 /// replicas. Clones share the connections.
 ///
 /// 1. The tables, `tcc_…`, are created in the first schema of the search path when the store connects. Any number of replicas
-///    may start at the same time. Once the tables exist, a role that may not create tables is sufficient.
+///    may start at the same time. Once the tables exist, a role that may not create tables is sufficient. After an update that adds
+///    a table, such a role gets an error with the statements that the owner of the tables must run once.
 /// 2. Each call is one statement, and `find` one indexed lookup. Writes wait for the disk even if `synchronous_commit` is off.
 /// 3. The feed is read by the visibility of transactions, not by a sequence, whose numbers become visible out of order; see
 ///    [`changes`](crate::store::ChangeFeed::changes). `NOTIFY` only shortens the wait for the next poll.
@@ -80,6 +83,8 @@ pub struct PostgresStore {
     reader: Arc<Reader>,
     renewal: Arc<Renewal>,
     wake: Wake,
+    /// The clients whose assertions are recorded.
+    turns: Arc<Turns>,
     last_writes: Arc<LastWrites<Place>>,
     clock_check: Arc<ClockCheck>,
     clock: Arc<dyn Clock>,

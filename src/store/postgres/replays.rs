@@ -16,7 +16,7 @@ use crate::store::{Replay, ReplayBounds, ReplayId, ReplayLog, StoreError, StoreF
 
 /// How many of the client's credentials, and of all in one part, are recorded and have not expired. `counts` has their number by
 /// the time of their expiry, and `total` is the sum, which is right until the first of them expires, at `next_end`.
-const SHARES: &str = r#"
+pub(super) const SHARES: &str = r#"
     CREATE TABLE IF NOT EXISTS tcc_replay_shares (
         owner TEXT COLLATE "C" PRIMARY KEY,
         total BIGINT NOT NULL,
@@ -131,6 +131,8 @@ impl ReplayLog for PostgresStore {
         now: SystemTime,
     ) -> StoreFuture<'a, Replay> {
         StoreFuture::new(async move {
+            // Otherwise the calls of one client would wait for its row with all connections of this store.
+            let _turn = sql::in_time(self.timeout, async { Ok(self.turns.wait(bounds.owner()).await) }).await?;
             match self.record_within(id, bounds, expires_at, now).await {
                 Err(error) if lacks_table(&error) => {
                     self.call(create_shares).await?;

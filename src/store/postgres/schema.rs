@@ -65,6 +65,9 @@ pub(super) async fn migrate(
         }
         clock_check.compare(before, clock.now(), shown);
         let version = bring_up_to_date(&mut connection).await.map_err(not_brought_up_to_date)?;
+        if version <= VERSION {
+            prepare_shares(&mut connection).await?;
+        }
         connection.close().await.map_err(failed)?;
         Ok::<_, StoreError>(version)
     });
@@ -102,10 +105,6 @@ async fn bring_up_to_date(connection: &mut PgConnection) -> Result<i64, sqlx::Er
     if !have_tables(connection).await? {
         create_tables(connection).await?;
     }
-    if !have_shares(connection).await? {
-        // A role that may not create tables needs it only to count assertions, and gets the error then.
-        let _ = replays::create_shares(connection).await;
-    }
     let version = sqlx::query_scalar("SELECT max(version) FROM tcc_schema").fetch_one(&mut *connection).await?;
     // The tables of a newer version are not changed.
     if version <= VERSION {
@@ -120,9 +119,38 @@ async fn have_tables(connection: &mut PgConnection) -> Result<bool, sqlx::Error>
     sqlx::query_scalar(table).fetch_one(connection).await
 }
 
-async fn have_shares(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let table = "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'tcc_replay_shares' AND pg_table_is_visible(oid))";
-    sqlx::query_scalar(table).fetch_one(connection).await
+/// Creates the table of the counts of assertions, which tables of an earlier version of this crate lack. A role that records no
+/// assertions does not need it.
+async fn prepare_shares(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let uses = "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'tcc_replays' AND pg_table_is_visible(oid)
+        AND has_table_privilege(oid, 'INSERT')), quote_ident(current_user)";
+    let (records, role): (bool, String) = sqlx::query_as(uses).fetch_one(&mut *connection).await.map_err(failed)?;
+    if !records {
+        return Ok(());
+    }
+    let mut may_count = shares(connection).await.map_err(failed)?;
+    let mut why = String::new();
+    if may_count.is_none() {
+        if let Err(error) = replays::create_shares(connection).await {
+            why = format!(": {error}");
+        }
+        may_count = shares(connection).await.map_err(failed)?;
+    }
+    if may_count == Some(true) {
+        return Ok(());
+    }
+    let table = replays::SHARES.split_whitespace().collect::<Vec<_>>().join(" ");
+    Err(StoreError::new(format!(
+        "the role {role} may record assertions, but cannot use the table `tcc_replay_shares`, which counts them{why}; run this once as \
+         the owner of the tables: {table} GRANT SELECT, INSERT, UPDATE, DELETE ON tcc_replay_shares TO {role};"
+    )))
+}
+
+/// Returns whether the role may use the table of the counts. `None` if there is no such table.
+async fn shares(connection: &mut PgConnection) -> Result<Option<bool>, sqlx::Error> {
+    let table = "SELECT has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+        AND has_table_privilege(oid, 'UPDATE') FROM pg_class WHERE relname = 'tcc_replay_shares' AND pg_table_is_visible(oid)";
+    sqlx::query_scalar(table).fetch_optional(connection).await
 }
 
 /// Returns whether the error says that a table does not exist.
