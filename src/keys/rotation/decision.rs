@@ -25,9 +25,8 @@ pub(super) fn why_restored(local: &Local, loaded: &Loaded) -> Option<String> {
 /// was restored, and another process changed the restored ring.
 pub(super) fn why_foreign(own: &RingState, opened: &Opened) -> Option<String> {
     let is_foreign = match opened.state.history.relation(opened.state.version, &own.head()) {
-        Relation::Same | Relation::Descends => false,
-        // The operator decided. This replica repeats its distrusts.
-        Relation::Superseded => false,
+        // Of one that supersedes it, the operator decided. This replica repeats its distrusts.
+        Relation::Same | Relation::Descends | Relation::Superseded => false,
         Relation::Foreign => true,
         // The replica was away for long. A ring without its distrusts is certainly another one.
         Relation::Unknown => !opened.state.lost_distrusts(&own.distrusted).is_empty(),
