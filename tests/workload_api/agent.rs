@@ -252,6 +252,7 @@ where
     }
 }
 
+#[expect(clippy::result_large_err, reason = "tonic's signature")]
 fn bundles_of(
     shared: &Shared,
 ) -> Result<Response<impl Stream<Item = Result<JwtBundlesResponse, Status>> + use<>>, Status> {
