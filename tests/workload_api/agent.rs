@@ -252,7 +252,6 @@ where
     }
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's signature")]
 fn bundles_of(
     shared: &Shared,
 ) -> Result<Response<impl Stream<Item = Result<JwtBundlesResponse, Status>> + use<>>, Status> {
