@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::KeyEncryptionKey;
 use super::document::{Opened, PrivateKeys, open, seal};
+use super::exchange::steps_between;
 use super::lifecycle::{KeyState, RingState, Waits};
 use crate::keys::{Algorithm, SigningKey};
 
@@ -42,6 +43,18 @@ fn fallback() -> RingState {
 
 fn read(text: &str) -> Opened {
     open("main", 3, text, &by(), &PrivateKeys::new(), &fallback()).unwrap()
+}
+
+#[test]
+fn the_steps_between_two_versions_of_a_ring_are_those_of_the_keys_that_differ() {
+    let (before, _) = ring();
+    let mut after = before.clone();
+    assert_eq!(steps_between(&before, &after).len(), 0);
+    let removed = after.keys.remove(0).key_id().to_owned();
+    let signing = after.signing().unwrap().key_id().to_owned();
+    after.keys.iter_mut().find(|entry| entry.key_id() == signing).unwrap().state = KeyState::Distrusted;
+    let steps = steps_between(&before, &after).into_iter().map(|step| (step.key_id, step.state));
+    assert_eq!(steps.collect::<Vec<_>>(), [(signing, Some(KeyState::Distrusted)), (removed, None)]);
 }
 
 #[test]

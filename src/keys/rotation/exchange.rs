@@ -156,6 +156,7 @@ impl Keeper {
             return Ok(());
         }
         let unsaved = keep_changes(local, &mut opened, millis_of(stored.now));
+        self.log_changes(local, &opened.state);
         local.not_applied = None;
         if opened.problems.is_empty() {
             local.refused = None;
@@ -174,6 +175,16 @@ impl Keeper {
             },
         );
         Ok(())
+    }
+
+    /// Logs what another process changed, such as a distrust by a command. The process that takes a step reports it itself.
+    fn log_changes(&self, local: &Local, state: &RingState) {
+        let Some(before) = local.applied.as_ref().map(|applied| &applied.state) else { return };
+        for step in steps_between(before, state) {
+            let name = step.state.map_or("removed", KeyState::name);
+            let ring = &self.settings.name;
+            tracing::info!(ring, key_id = step.key_id, step = name, "another process changed a key of the ring");
+        }
     }
 
     /// Reports that the stored ring is refused or altered, once for each reason.
@@ -251,6 +262,18 @@ impl Keeper {
         let extensions = http::Extensions::new();
         events.send(Event { at: self.settings.clock.now(), outcome: outcome(), client_id: None, extensions });
     }
+}
+
+/// Returns the steps of keys from one version of a ring to another one.
+pub(super) fn steps_between(before: &RingState, after: &RingState) -> Vec<Step> {
+    let step = |key_id: &str, state| Step { key_id: key_id.to_owned(), state };
+    let state_in = |ring: &RingState, key_id: &str| {
+        ring.keys.iter().find(|entry| entry.key_id() == key_id).map(|entry| entry.state)
+    };
+    let changed = after.keys.iter().filter(|entry| state_in(before, entry.key_id()) != Some(entry.state));
+    let removed = before.keys.iter().filter(|entry| state_in(after, entry.key_id()).is_none());
+    let changed = changed.map(|entry| step(entry.key_id(), Some(entry.state)));
+    changed.chain(removed.map(|entry| step(entry.key_id(), None))).collect()
 }
 
 /// Keeps what the ring of this replica has and the stored one lacks: the distrusts, and, if an operator accepts the stored ring,
