@@ -105,7 +105,8 @@ impl From<NoHttpClient> for ClientConfigError {
     }
 }
 
-#[cfg(test)]
+// The sources are built with the default HTTP client.
+#[cfg(all(test, feature = "remote"))]
 mod tests {
     use crate::client::{ClientAuthentication, ClientCredentials, ClientCredentialsLayer};
     use crate::secret::ClientSecret;
