@@ -518,9 +518,9 @@ const NOT_RUN: [(&str, &str); 16] = [
     ("cargo add bytes http http-body-util tower", "run by tests/examples.rs"),
     ("cargo add hyper-util --features client-legacy,http1,tokio", "run by tests/examples.rs"),
     ("export BILLING_SECRET=$(openssl rand -hex 32)", "for the program of the README"),
-    ("cargo run &", "it serves until it is stopped; tests/examples.rs compiles the program"),
+    ("cargo build && (cargo run & sleep 2)", "it serves until it is stopped; tests/examples.rs compiles the program"),
     (
-        "curl -u \"billing:$BILLING_SECRET\" -d grant_type=client_credentials -d scope=invoices:read http://127.0.0.1:3000/token",
+        r#"TOKEN=$(curl -s -u "billing:$BILLING_SECRET" -d grant_type=client_credentials -d scope=invoices:read http://127.0.0.1:3000/token | sed 's/.*"access_token":"\([^"]*\)".*/\1/')"#,
         "for the program of the README; tests/examples.rs runs those that the quick-start example prints",
     ),
     ("curl -H \"Authorization: Bearer $TOKEN\" http://127.0.0.1:3000/invoices", "as above"),
