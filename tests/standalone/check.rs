@@ -66,20 +66,16 @@ fn a_trust_domain_has_one_source_of_its_bundle() {
     for (domain, variable, says) in [
         ("name = \"example.org\"", "", "exactly one of bundle_file, bundle_url and workload_api = true"),
         ("name = \"example.org\"\nworkload_api = true\nbundle_file = \"b.json\"", "unix:///a", "excludes bundle_file"),
-        (
-            "name = \"example.org\"\nworkload_api = true",
-            "http://agent",
-            if WITH_API { "unix:///" } else { "workload_api" },
-        ),
+        // The program that the tests start can have other features than the tests themselves.
+        ("name = \"example.org\"\nworkload_api = true", "http://agent", "unix:///|workload_api"),
     ] {
         let config = file("domain", &format!("{GOOD}\n[[trust_domains]]\n{domain}\n"));
         let output = check(&config, &[("SPIFFE_ENDPOINT_SOCKET", variable)]);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains(says), "{domain}: {said}");
+        let is_said = says.split('|').any(|says| said.contains(says));
+        assert!(!output.status.success() && is_said, "{domain}: {said}");
     }
 }
-
-const WITH_API: bool = cfg!(feature = "workload_api");
 
 #[test]
 fn check_creates_neither_a_key_nor_a_store() {
