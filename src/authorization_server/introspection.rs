@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::header::ACCEPT;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -163,7 +163,7 @@ fn quality_of(range: &str, media_type: &str) -> Option<u16> {
 }
 
 fn jwt(signed: String) -> Response<Full<Bytes>> {
-    uncached_answer(StatusCode::OK, MEDIA_TYPE, signed)
+    uncached_answer(StatusCode::OK, HeaderValue::from_static(MEDIA_TYPE), signed)
 }
 
 #[cfg(test)]

@@ -15,19 +15,20 @@ pub(crate) fn json_answer(status: StatusCode, body: &impl Serialize) -> Response
 
 /// Returns an answer with a body that is already JSON.
 pub(crate) fn answer(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    uncached_answer(status, "application/json", body)
+    uncached_answer(status, HeaderValue::from_static("application/json"), body)
 }
 
-/// Returns an answer of this media type that no cache stores.
+/// Returns an answer of this media type that no cache stores. The caller makes the header from a literal, so that its text is
+/// checked by the compiler and not for each answer.
 pub(crate) fn uncached_answer(
     status: StatusCode,
-    media_type: &'static str,
+    media_type: HeaderValue,
     body: impl Into<Bytes>,
 ) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CONTENT_TYPE, media_type);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     response
