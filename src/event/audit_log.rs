@@ -3,14 +3,14 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::mem;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use http::Extensions;
+use tokio::sync::watch;
 
 use super::audit_line::Line;
 use super::{Event, EventReceiver, EventSender, Outcome, QUEUED, channel_with_capacity};
@@ -64,14 +64,15 @@ type CallerAddress = dyn Fn(&Extensions) -> Option<IpAddr> + Send;
 #[derive(Clone, Debug)]
 pub struct AuditLogHandle {
     events: EventSender,
-    state: Arc<State>,
+    state: watch::Receiver<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct State {
     /// The number of events that were written, or lost because the last sender was dropped during a failure.
-    finished: AtomicU64,
-    fails: AtomicBool,
+    finished: u64,
+    /// Whether the last write failed.
+    fails: bool,
 }
 
 impl AuditLog {
@@ -124,9 +125,9 @@ impl AuditLog {
     /// If the thread cannot be started.
     pub fn start(self) -> io::Result<(EventSender, AuditLogHandle)> {
         let (events, receiver) = channel_with_capacity(self.capacity);
-        let state = Arc::<State>::default();
+        let (sender, state) = watch::channel(State::default());
         metrics::audit_log_started();
-        let writer = Writer { log: self, receiver, state: state.clone(), is_torn: false, reported: 0, gap: 0 };
+        let writer = Writer { log: self, receiver, state: sender, is_torn: false, reported: 0, gap: 0 };
         thread::Builder::new().name("audit-log".to_owned()).spawn(move || writer.run())?;
         Ok((events.clone(), AuditLogHandle { events, state }))
     }
@@ -136,7 +137,7 @@ impl AuditLogHandle {
     /// Returns whether the last line was written.
     #[must_use]
     pub fn is_writing(&self) -> bool {
-        !self.state.fails.load(Ordering::Relaxed)
+        !self.state.borrow().fails
     }
 
     /// Returns the number of events that were lost because the queue was full.
@@ -149,13 +150,9 @@ impl AuditLogHandle {
     /// process ends.
     pub async fn flush(&self, limit: Duration) -> bool {
         let sent = self.events.sent();
-        let is_done = || self.state.finished.load(Ordering::Acquire) >= sent;
-        let wait = async {
-            while !is_done() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(limit, wait).await.is_ok()
+        let mut state = self.state.clone();
+        let done = state.wait_for(|state| state.finished >= sent);
+        matches!(tokio::time::timeout(limit, done).await, Ok(Ok(_)))
     }
 }
 
@@ -163,7 +160,7 @@ impl AuditLogHandle {
 struct Writer {
     log: AuditLog,
     receiver: EventReceiver,
-    state: Arc<State>,
+    state: watch::Sender<State>,
     /// Whether the last line may be incomplete.
     is_torn: bool,
     /// How many lost events were counted in the metric.
@@ -183,7 +180,7 @@ impl Writer {
                 self.write(&Line::of_gap(SystemTime::now(), lost - self.gap).to_bytes());
                 self.gap = lost;
             }
-            self.state.finished.fetch_add(1, Ordering::Release);
+            self.state.send_modify(|state| state.finished += 1);
         }
     }
 
@@ -194,7 +191,8 @@ impl Writer {
             let written = if self.is_torn { self.log.target.write(b"\n") } else { Ok(()) };
             let written = written.and_then(|()| self.log.target.write(line));
             self.is_torn = written.is_err();
-            let failed_before = self.state.fails.swap(written.is_err(), Ordering::Relaxed);
+            let failed_before = self.state.borrow().fails;
+            self.state.send_if_modified(|state| mem::replace(&mut state.fails, written.is_err()) != written.is_err());
             match written {
                 Ok(()) => {
                     if failed_before {
@@ -352,15 +350,6 @@ mod tests {
         }
     }
 
-    async fn until(condition: impl Fn() -> bool) {
-        let wait = async {
-            while !condition() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait).await.unwrap();
-    }
-
     #[tokio::test]
     async fn a_full_disk_is_noticed_and_loses_only_what_the_queue_cannot_hold_and_says_how_much() {
         let disk = Disk::default();
@@ -373,7 +362,7 @@ mod tests {
 
         disk.is_full.store(true, Ordering::SeqCst);
         send(&events, "first");
-        until(|| !handle.is_writing()).await;
+        handle.state.clone().wait_for(|state| state.fails).await.unwrap();
         (0..10).for_each(|number| send(&events, &number.to_string())); // no call waits
         assert_eq!(handle.lost(), 6, "one is being written, and four wait");
         let reason = told.recv().await.unwrap().outcome;
@@ -382,7 +371,6 @@ mod tests {
 
         disk.is_full.store(false, Ordering::SeqCst);
         assert!(handle.flush(PATIENCE).await);
-        until(|| disk.lines().len() == 7).await;
         let lines = disk.lines();
         let ids: Vec<_> = lines.iter().map(|line| line["token_id"].as_str().unwrap_or("gap").to_owned()).collect();
         assert_eq!(ids, ["before", "first", "gap", "0", "1", "2", "3"]);
