@@ -13,6 +13,7 @@ mod check;
 mod http2;
 #[path = "standalone/idle.rs"]
 mod idle;
+#[cfg_attr(not(all(feature = "file", feature = "sqlite")), allow(dead_code, unused_imports))]
 #[path = "standalone/keys.rs"]
 mod keys;
 #[path = "standalone/monitoring.rs"]
