@@ -34,14 +34,13 @@ impl<'a> Jws<'a> {
         if token.len() > LONGEST_TOKEN {
             return Err(InvalidToken::TooLong);
         }
-        let mut parts = token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let mut dots = memchr::memchr_iter(b'.', token.as_bytes());
+        let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
             return Err(InvalidToken::Malformed);
         };
-        let (signed, _) = token.split_at_checked(header.len() + 1 + payload.len()).ok_or(InvalidToken::Malformed)?;
-        Ok(Self { header, payload, signature, signed })
+        let part = |place| token.get(place).ok_or(InvalidToken::Malformed);
+        let (header, payload, signature) = (part(0..first)?, part(first + 1..second)?, part(second + 1..token.len())?);
+        Ok(Self { header, payload, signature, signed: part(0..second)? })
     }
 
     /// Returns the header in base64url.
