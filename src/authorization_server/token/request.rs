@@ -144,7 +144,7 @@ fn resources(form: &Form<'_>, audience_parameter: &AudienceParameter) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::{FEW_SCOPES, Form, RequestedScopes, scopes};
+    use super::{FEW_SCOPES, Form, RequestedScopes, is_another_grant, scopes};
 
     #[test]
     fn a_set_of_scopes_is_made_before_authentication_only_of_a_short_text() {
@@ -154,6 +154,28 @@ mod tests {
             let requested = scopes(&mut Form::parse(body.as_bytes()).unwrap()).unwrap().unwrap();
             assert_eq!(matches!(requested, RequestedScopes::Few(_)), is_few, "{length}");
             assert_eq!(requested.scopes().unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn a_form_is_for_the_wrapped_service_if_it_names_a_grant_and_nowhere_ours() {
+        for body in ["grant_type=refresh_token", "a=b&grant_type=password&a=b", "grant_type=a&grant_type=b"] {
+            assert!(is_another_grant(body.as_bytes()), "{body}");
+        }
+        for body in [
+            "",
+            "a=b",
+            "grant_type",
+            "grant_type=",
+            "grant_type=client_credentials",
+            "grant%5Ftype=client%5Fcredentials",
+            "grant_type=password&grant_type=client_credentials",
+            "grant_type=client_credentials&grant_type=password",
+            "grant_type=&grant_type=password",
+            "grant_type=password&grant_type=",
+            "other=password",
+        ] {
+            assert!(!is_another_grant(body.as_bytes()), "{body}");
         }
     }
 }
