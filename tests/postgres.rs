@@ -236,7 +236,9 @@ async fn a_purge_alone_adopts_the_rows_of_a_restored_dump() {
 #[tokio::test]
 async fn a_used_credential_is_kept_for_a_minute_beyond_its_end() {
     let databases = Databases::start();
-    used_credentials::are_kept_for_a_minute_beyond_their_end(&databases.store().await).await;
+    let store = databases.store().await;
+    used_credentials::are_kept_for_a_minute_beyond_their_end(&store).await;
+    used_credentials::of_a_client_are_kept_for_a_minute_beyond_their_end(&store).await;
 }
 
 #[tokio::test]

@@ -16,8 +16,8 @@ use common::servers::Redis;
 use common::{NOW, at, client, clock};
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
-    AdminError, Change, ChangeFeed, ClientAdmin, Cursor, RedisStore, Replay, ReplayId, ReplayLog, Revocation,
-    RevocationStore,
+    AdminError, Change, ChangeFeed, ClientAdmin, Cursor, RedisStore, Replay, ReplayBounds, ReplayId, ReplayLog,
+    Revocation, RevocationStore,
 };
 use tower_client_credentials::{ClientId, ClientStore};
 
@@ -203,12 +203,17 @@ async fn ten_thousand_ends_of_the_feed_are_kept() {
 async fn a_used_credential_is_kept_for_five_minutes_beyond_its_end() {
     let server = Redis::start();
     let store = store(&server).await;
-    let id = ReplayId::new("issuer", "jti");
-    assert_eq!(store.check_and_insert(&id, at(NOW + 60), at(NOW)).await.unwrap(), Replay::Fresh);
-    // By the clock of the server, which may be wrong.
-    let left = server.ask("EVAL \"return redis.call('TTL', redis.call('KEYS', '*replay*')[1])\" 0");
-    let left: u64 = left.trim_start_matches(':').trim_end().parse().unwrap();
-    assert!((330..=360).contains(&left), "{left} seconds");
+    let [one, other] = ["one", "other"].map(|name| ReplayId::new("issuer", name));
+    assert_eq!(store.check_and_insert(&one, at(NOW + 60), at(NOW)).await.unwrap(), Replay::Fresh);
+    let bounds = ReplayBounds::new("issuer", 10, 10);
+    let used = store.check_and_insert_within(&other, bounds, at(NOW + 60), at(NOW)).await;
+    assert_eq!(used.unwrap(), Replay::Fresh);
+    for key in 1..=2 {
+        // By the clock of the server, which may be wrong.
+        let left = server.ask(&format!("EVAL \"return redis.call('TTL', redis.call('KEYS', '*replay*')[{key}])\" 0"));
+        let left: u64 = left.trim_start_matches(':').trim_end().parse().unwrap();
+        assert!((330..=360).contains(&left), "{left} seconds");
+    }
 }
 
 #[tokio::test]

@@ -142,6 +142,7 @@ async fn a_used_credential_is_kept_for_a_minute_beyond_its_end() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(url(&folder.path().join("a.db"))).await.unwrap();
     used_credentials::are_kept_for_a_minute_beyond_their_end(&store).await;
+    used_credentials::of_a_client_are_kept_for_a_minute_beyond_their_end(&store).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The used credentials in a table of SQL: how long they are kept, and how the table stays bounded.
 
-use tower_client_credentials::store::{Replay, ReplayId, ReplayLog, RevocationStore};
+use tower_client_credentials::store::{Replay, ReplayBounds, ReplayId, ReplayLog, RevocationStore};
 
 use super::at;
 
@@ -12,6 +12,21 @@ pub async fn are_kept_for_a_minute_beyond_their_end(store: &(impl ReplayLog + Re
     assert_eq!(store.check_and_insert(&id, at(1_000), at(999)).await.unwrap(), Replay::Seen);
     assert_eq!(store.purge(at(1_060)).await.unwrap(), 1);
     assert_eq!(store.check_and_insert(&id, at(1_000), at(999)).await.unwrap(), Replay::Fresh);
+}
+
+/// Each use by a client removes some that have expired, too.
+pub async fn of_a_client_are_kept_for_a_minute_beyond_their_end(store: &impl ReplayLog) {
+    for (name, end, now, expected) in [
+        ("one", 1_000, 940, Replay::Fresh),
+        ("clock ahead", 2_000, 1_059, Replay::Fresh),
+        ("one", 1_000, 999, Replay::Seen),
+        ("later", 2_000, 1_060, Replay::Fresh),
+        ("one", 1_000, 999, Replay::Fresh),
+    ] {
+        let (id, bounds) = (ReplayId::new("client", name), ReplayBounds::new("client", 10, 10_000));
+        let used = store.check_and_insert_within(&id, bounds, at(end), at(now)).await.unwrap();
+        assert_eq!(used, expected, "{name} at {now}");
+    }
 }
 
 /// `number` returns the result of a query.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{Outcome, Violation, ensure, race, step};
-use crate::store::{Replay, ReplayId, ReplayLog};
+use crate::store::{Replay, ReplayBounds, ReplayId, ReplayLog};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ async fn uses_concurrently<S: ReplayLog>(store: Arc<S>) -> Outcome {
 
 async fn fresh_after_expiry<S: ReplayLog>(store: Arc<S>) -> Outcome {
     let now = SystemTime::now();
-    let id = ReplayId::new("issuer", "a");
+    let (id, bounded) = (ReplayId::new("issuer", "a"), ReplayId::new("issuer", "b"));
     for (expires_in, asked_in, expected) in [
         (MINUTE, Duration::ZERO, Replay::Fresh),
         (2 * MINUTE, 59 * SECOND, Replay::Seen), // does not extend the first entry
@@ -61,8 +61,18 @@ async fn fresh_after_expiry<S: ReplayLog>(store: Arc<S>) -> Outcome {
         (3 * MINUTE, 119 * SECOND, Replay::Seen),
         (3 * MINUTE, 120 * SECOND, Replay::Fresh),
     ] {
-        let answer = store.check_and_insert(&id, now + expires_in, now + asked_in).await?;
-        ensure(answer == expected, format!("a use {asked_in:?} after the first returns {answer:?}, not {expected:?}"))?;
+        let (expires_at, asked_at) = (now + expires_in, now + asked_in);
+        let bounds = ReplayBounds::new("owner", 1_000, 1_000_000);
+        let answers = [
+            ("a use", store.check_and_insert(&id, expires_at, asked_at).await?),
+            ("a use within bounds", store.check_and_insert_within(&bounded, bounds, expires_at, asked_at).await?),
+        ];
+        for (what, answer) in answers {
+            ensure(
+                answer == expected,
+                format!("{what} {asked_in:?} after the first returns {answer:?}, not {expected:?}"),
+            )?;
+        }
     }
     Ok(())
 }
