@@ -307,7 +307,10 @@ mod tests {
         let path = folder.path().join("journal");
         let key = |id: &str, seconds| Revocation::key(id, std::time::UNIX_EPOCH, Duration::from_secs(seconds));
         let mut journal = Journal::new(path.clone());
+        // The line is followed by more bytes than are compared at each poll.
+        let last = "x".repeat(TAIL);
         journal.append(&[key("short", 10), key("one", 20_000)]).unwrap();
+        journal.append(&[key(&last, 20_000)]).unwrap();
         journal.read(UnixTime::from_secs(0).unwrap(), |_| Ok(())).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replace("one", "two")).unwrap();
@@ -319,6 +322,7 @@ mod tests {
         };
         journal.compact(UnixTime::from_secs(10_000).unwrap(), report).unwrap();
         assert_eq!(told, [key("two", 20_000)]);
+        assert!(journal.take_loss(), "the former line is missing");
         let kept = fs::read_to_string(&path).unwrap();
         assert!(kept.contains("two") && kept.contains("one") && !kept.contains("short"), "{kept}");
     }

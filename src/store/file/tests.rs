@@ -376,6 +376,19 @@ async fn a_journal_that_was_truncated_in_place_is_read_again() {
 }
 
 #[tokio::test]
+async fn a_journal_that_was_rewritten_in_place_with_more_lines_is_read_from_its_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let [service, tool] = two_processes(&folder);
+    let journal = folder.path().join("clients.revoked");
+    service.revoke(key("old", 100_000)).unwrap();
+    tool.poll();
+    let line = std::fs::read_to_string(&journal).unwrap();
+    std::fs::write(&journal, line.replace("old", "one") + &line.replace("old", "two")).unwrap();
+    tool.poll();
+    assert!(knows(&tool, &key("one", 100_000)).await && knows(&tool, &key("two", 100_000)).await);
+}
+
+#[tokio::test]
 async fn compacting_keeps_revocations_that_another_process_wrote_since_the_last_poll() {
     let folder = tempfile::tempdir().unwrap();
     let [service, tool] = two_processes(&folder);
