@@ -1,12 +1,15 @@
 //! Tokens that a platform or a SPIFFE trust domain issued for a workload.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tower_client_credentials::authorization_server::AssertionRule::{self, *};
 use tower_client_credentials::authorization_server::{ClientAssertions, PlatformIssuer, TrustDomain};
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
 use tower_client_credentials::keys::KeySet;
-use tower_client_credentials::registration::Credential as Registered;
-use tower_client_credentials::{Client, MemoryStore};
+use tower_client_credentials::registration::{Credential as Registered, RegisteredClient};
+use tower_client_credentials::store::{ClientAdmin as _, StoreFuture};
+use tower_client_credentials::{Client, ClientId, ClientStore, MemoryStore};
 
 use crate::common::forge::Draft;
 use crate::common::request::{GRANT, TokenRequest, post};
@@ -129,6 +132,40 @@ async fn workloads_authenticate_with_the_tokens_of_their_platform_again_and_agai
     let key = crate::world::good("all", "ES256", Some("k1")).es256(7);
     assert_eq!(world.send(send(JWT_BEARER, &key, None)).await.status.as_u16(), 200);
     assert_eq!(world.send(post(GRANT).basic("all", &SECRET)).await.status.as_u16(), 200);
+}
+
+/// A store that is not in memory, so that its clients are cached.
+#[derive(Debug)]
+struct Remote(MemoryStore);
+
+impl ClientStore for Remote {
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        self.0.find(id)
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_or_spiffe_id_is_accepted_at_once_though_its_client_is_cached() {
+    let svid_of = |name: &str| svid().claim("sub", format!("spiffe://example.org/{name}")).es256(23);
+    let spiffe = |name: &str| Registered::spiffe_id(format!("spiffe://example.org/{name}").parse().unwrap());
+    let signed_by =
+        |seed: u8| crate::world::good("key", "ES256", Some("k1")).claim("jti", seed.to_string()).es256(seed);
+    for (id, kind, old, new) in [
+        ("spiffe", JWT_SPIFFE, (spiffe("one"), svid_of("one")), (spiffe("two"), svid_of("two"))),
+        ("key", JWT_BEARER, (ec_keys(7, Some("k1")), signed_by(7)), (ec_keys(8, Some("k1")), signed_by(8))),
+    ] {
+        let with = |credential| Client::with_credential(id, credential).scope(READ).audience(API);
+        let store = MemoryStore::try_from([with(old.0)]).unwrap();
+        let domain = TrustDomain::new("example.org", key(23, "s1", Some("jwt-svid")).to_string()).unwrap();
+        let assertions = ClientAssertions::new(store.clone()).trust_domain(domain);
+        let (sender, events) = event::channel();
+        let server = settings(Remote(store.clone())).client_assertions(assertions).events(sender).build().unwrap();
+        let world = World { server, events };
+        assert_eq!(world.send(send(kind, &old.1, Some(id))).await.status, 200, "{id}");
+        let (_, revision) = store.load(&id.parse().unwrap()).await.unwrap().unwrap();
+        store.replace(with(new.0).register().unwrap(), revision).await.unwrap();
+        assert_eq!(world.send(send(kind, &new.1, Some(id))).await.status, 200, "{id}");
+    }
 }
 
 #[tokio::test]
@@ -333,11 +370,7 @@ fn a_record_has_each_kind_of_credential() {
         .register()
         .unwrap();
     let record = serde_json::to_string(&client).unwrap();
-    assert_eq!(
-        serde_json::from_str::<tower_client_credentials::registration::RegisteredClient>(&record).unwrap(),
-        client,
-        "{record}"
-    );
+    assert_eq!(serde_json::from_str::<RegisteredClient>(&record).unwrap(), client, "{record}");
     for (credential, says) in [
         (json!({"method": "private_key_jwt"}), "credentials[0].jwks: missing"),
         (json!({"method": "private_key_jwt", "jwks_uri": "http://client.example"}), "credentials[0].jwks_uri: "),
@@ -350,9 +383,7 @@ fn a_record_has_each_kind_of_credential() {
         (json!({"method": "spiffe_jwt", "spiffe_id": SVID, "unknown": 1}), "unknown field"),
     ] {
         let record = json!({"client_id": "a", "credentials": [credential]}).to_string();
-        let error = serde_json::from_str::<tower_client_credentials::registration::RegisteredClient>(&record)
-            .unwrap_err()
-            .to_string();
+        let error = serde_json::from_str::<RegisteredClient>(&record).unwrap_err().to_string();
         assert!(error.contains(says), "{record}: {error}");
     }
 }
