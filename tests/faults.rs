@@ -30,7 +30,10 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 /// How long recovery may take once the store is reachable: two seconds for hanging calls, the time to reconnect, and more for a
 /// busy machine.
-const RECOVERY: Duration = Duration::from_secs(60);
+const RECOVERY: Duration = Duration::from_secs(20);
+
+/// How long a revoked token may be accepted while all is well: a second, and more for a busy machine.
+const SEEN: Duration = Duration::from_secs(10);
 
 /// How each kind of request is answered while all is well.
 const WELL: [(&str, u16); 5] =
@@ -351,7 +354,7 @@ impl Load {
                     // The age of a view is in whole milliseconds.
                     let bound = self.bound + Duration::from_millis(1);
                     assert!(since <= bound, "it is accepted {since:?} after it was revoked");
-                    // No limit in seconds, since the callers of this test use every core.
+                    // The polls may be late, since the callers of this test use every core.
                     assert!(polled <= Some(revoked), "it is accepted after a poll that began after it was revoked");
                     if self.is_still_well(revoked_in) {
                         let mut slowest = self.slowest.lock().unwrap();
@@ -407,6 +410,7 @@ impl Load {
             acknowledged.len()
         );
         assert!(acknowledged.len() > 10, "too few writes to show that none is lost");
+        assert!(slowest < SEEN, "a revocation was seen only after {slowest:?} while all was well");
         let wrongly = self.wrongly_unavailable.lock().unwrap().clone();
         assert!(wrongly.is_empty(), "503 while all was well: {wrongly:?}");
         // A machine under load is slow, which is not tested here.
