@@ -34,71 +34,81 @@ async fn request(keys: &RemoteKeys, ring: &KeyRing) -> bool {
     keys.find(&key_id, "ES256").is_ok()
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_set_that_is_named_and_never_used_is_fetched_once() {
-    let ring = ring();
-    let site = Site::of(&ring);
-    let keys = set(&site);
-    assert!(request(&keys, &ring).await);
-    sleep(10 * HOUR).await;
-    assert_eq!(site.fetches(), 1);
+#[test]
+fn a_set_that_is_named_and_never_used_is_fetched_once() {
+    in_time(async {
+        let ring = ring();
+        let site = Site::of(&ring);
+        let keys = set(&site);
+        assert!(request(&keys, &ring).await);
+        sleep(10 * HOUR).await;
+        assert_eq!(site.fetches(), 1);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_set_that_is_used_is_kept_fresh_for_an_hour_after_that() {
-    let ring = ring();
-    let site = Site::of(&ring);
-    let keys = set(&site);
-    assert!(request(&keys, &ring).await);
-    keys.used();
-    sleep(HOUR).await;
-    let fetches = site.fetches();
-    assert!((7..=10).contains(&fetches), "{fetches}");
-    sleep(10 * HOUR).await;
-    assert!(site.fetches() <= fetches + 1, "{fetches} + {}", site.fetches() - fetches);
+#[test]
+fn a_set_that_is_used_is_kept_fresh_for_an_hour_after_that() {
+    in_time(async {
+        let ring = ring();
+        let site = Site::of(&ring);
+        let keys = set(&site);
+        assert!(request(&keys, &ring).await);
+        keys.used();
+        sleep(HOUR).await;
+        let fetches = site.fetches();
+        assert!((7..=10).contains(&fetches), "{fetches}");
+        sleep(10 * HOUR).await;
+        assert!(site.fetches() <= fetches + 1, "{fetches} + {}", site.fetches() - fetches);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_set_that_was_not_refreshed_is_fetched_before_it_is_used_again() {
-    let (old, new) = (ring(), ring());
-    let site = Site::of(&old);
-    let keys = set(&site);
-    assert!(request(&keys, &old).await);
-    site.publish(&new);
-    sleep(20 * MINUTE).await;
-    assert!(!request(&keys, &old).await, "the key was removed 20 minutes ago");
-    assert!(request(&keys, &new).await);
-    // If the fetch fails, the last set is used for up to an hour after it was fetched.
-    site.is_down(true);
-    sleep(30 * MINUTE).await;
-    assert!(request(&keys, &new).await);
-    sleep(HOUR).await;
-    assert!(!request(&keys, &new).await);
+#[test]
+fn a_set_that_was_not_refreshed_is_fetched_before_it_is_used_again() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let keys = set(&site);
+        assert!(request(&keys, &old).await);
+        site.publish(&new);
+        sleep(20 * MINUTE).await;
+        assert!(!request(&keys, &old).await, "the key was removed 20 minutes ago");
+        assert!(request(&keys, &new).await);
+        // If the fetch fails, the last set is used for up to an hour after it was fetched.
+        site.is_down(true);
+        sleep(30 * MINUTE).await;
+        assert!(request(&keys, &new).await);
+        sleep(HOUR).await;
+        assert!(!request(&keys, &new).await);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_set_at_a_dead_url_is_fetched_only_for_requests() {
-    let ring = ring();
-    let site = Site::of(&ring);
-    site.is_down(true);
-    let keys = set(&site);
-    assert!(!request(&keys, &ring).await);
-    let fetches = site.fetches();
-    sleep(10 * HOUR).await;
-    assert_eq!(site.fetches(), fetches);
-    site.is_down(false);
-    assert!(request(&keys, &ring).await);
+#[test]
+fn a_set_at_a_dead_url_is_fetched_only_for_requests() {
+    in_time(async {
+        let ring = ring();
+        let site = Site::of(&ring);
+        site.is_down(true);
+        let keys = set(&site);
+        assert!(!request(&keys, &ring).await);
+        let fetches = site.fetches();
+        sleep(10 * HOUR).await;
+        assert_eq!(site.fetches(), fetches);
+        site.is_down(false);
+        assert!(request(&keys, &ring).await);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn many_requests_that_need_an_old_set_cause_one_fetch() {
-    let ring = ring();
-    let site = Site::of(&ring);
-    let keys = set(&site);
-    assert!(request(&keys, &ring).await);
-    sleep(20 * MINUTE).await;
-    site.takes(SECOND);
-    let requests = (0..100).map(|_| request(&keys, &ring));
-    assert!(futures_util::future::join_all(requests).await.into_iter().all(|found| found));
-    assert_eq!(site.fetches(), 2);
+#[test]
+fn many_requests_that_need_an_old_set_cause_one_fetch() {
+    in_time(async {
+        let ring = ring();
+        let site = Site::of(&ring);
+        let keys = set(&site);
+        assert!(request(&keys, &ring).await);
+        sleep(20 * MINUTE).await;
+        site.takes(SECOND);
+        let requests = (0..100).map(|_| request(&keys, &ring));
+        assert!(futures_util::future::join_all(requests).await.into_iter().all(|found| found));
+        assert_eq!(site.fetches(), 2);
+    });
 }
