@@ -46,6 +46,31 @@ ROUTES = {
 }
 
 
+BEYOND = []  # the figures that miss their targets
+UNITS = {"ns": 1, "µs": 1e3, "ms": 1e6, "s": 1e9}
+
+
+def judge(what, value, target):
+    """Compares a value like `1.2 ×, 1.3 ×` or `24 µs` with a target like `≤ 25 µs`. Another text is no target."""
+    number = r"(-?[\d.]+)(?: (ns|µs|ms|s)\b)?"
+    most = re.match(f"≤ {number}", target)
+    numbers = re.findall(number, value.replace(",", ""))
+    if most and any(float(own) * UNITS.get(unit, 1) > float(most[1]) * UNITS.get(most[2], 1) for own, unit in numbers):
+        BEYOND.append(f"{what}: {value}, target: {target}")
+
+
+def end():
+    """Fails if a figure misses its target."""
+    if BEYOND:
+        sys.exit("\n".join(["beyond the target:", *BEYOND]))
+
+
+def free_port():
+    """Returns a port that is not in use."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
 class Server:
     """A running server and the `Authorization` header for it."""
 
@@ -101,14 +126,14 @@ def wrk(server, kind, seconds, connections=CONNECTIONS, more=""):
     return float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]), int(re.search(r"(\d+) requests in", out)[1])
 
 
-def over_sockets(names, kind, base_port):
+def over_sockets(names, kind):
     """Returns {name: [requests/s, …]}, and {name: bytes per token} for servers that issue tokens."""
     found, memory = {name: [] for name in names}, {}
-    for turn in range(ROUNDS):
-        for place, name in enumerate(names):
+    for _ in range(ROUNDS):
+        for name in names:
             # authkestra reads the client id only from the body.
             more = "&client_id=client-1" if name == "authkestra" else ""
-            with Server(name, base_port + turn * 20 + place) as server:
+            with Server(name, free_port()) as server:
                 wrk(server, kind, 1, more=more)
                 before = server.memory()
                 rate, requests = wrk(server, kind, SECONDS, more=more)
@@ -163,11 +188,11 @@ def starts():
     hello, ours, system = [], [], []
     config = WORK / "standalone.toml"
     path = "/.well-known/oauth-authorization-server"
-    for turn in range(40):
-        port = 17_700 + 3 * turn
+    for _ in range(40):
+        port = free_port()
         hello.append(first_answer([BIN / "serve", "start", str(port)], port, "/"))
         for times, folder in [(ours, BIN), (system, Path("target/bench/system-entropy/release"))]:
-            port += 1
+            port = free_port()
             config.write_text(STANDALONE.format(port=port, hash="$sha256$" + "A" * 43))
             times.append(first_answer([folder / "examples/standalone", "--config", config], port, path))
     return [statistics.median(times) for times in (hello, ours, system)]
@@ -204,7 +229,10 @@ def machine():
 def in_process():
     """Returns the rows of the binary `ratios`."""
     out = subprocess.run([str(BIN / "ratios")], capture_output=True, text=True, check=True).stdout
-    return [line.split("\t") for line in out.splitlines()]
+    rows = [line.split("\t") for line in out.splitlines()]
+    for what, reference, own, _, _, _, ratio, most in rows:
+        judge(f"{what} / {reference}", ratio or f"{own} ns", f"≤ {most}" if ratio or not most else f"≤ {most} ns")
+    return rows
 
 
 GROWTH = "## Growth"
@@ -215,6 +243,8 @@ def growth():
     outputs = [subprocess.run([str(BIN / name)], capture_output=True, text=True, check=True).stdout for name in ("growth", "allocated")]
     rows = [line.split("\t") for output in outputs for line in output.splitlines()]
     rows.sort(key=lambda row: row[0])
+    for _, what, _, judged, value, target in rows:
+        judge(f"{what}, {judged}", value, target)
     cells = [[number, what, figures.replace("; ", "<br>"), judged, value, target] for number, what, figures, judged, value, target in rows]
     return [
         GROWTH,
@@ -283,12 +313,15 @@ def main():
     print("in process …", file=sys.stderr)
     rows = in_process()
     print("over sockets …", file=sys.stderr)
-    tokens, memory = over_sockets(TOKENS, "token", 17_000)
-    routes, _ = over_sockets(ROUTES, "open", 17_200)
+    tokens, memory = over_sockets(TOKENS, "token")
+    routes, _ = over_sockets(ROUTES, "open")
     hello, standalone, system = starts()
     flood, guessing = [
         subprocess.run([str(BIN / name)], capture_output=True, text=True, check=True).stdout for name in ("flood", "guessing")
     ]
+    judge("first response of `standalone` / hello", f"{system / hello:.2f} ×", "≤ 2")
+    for cores, when, callers, *_, ratio in [line.strip("| ").split(" | ") for line in guessing.splitlines() if line.startswith("| ")][1:]:
+        judge(f"p99 in a flood of wrong secrets, {cores} cores, {when}, {callers}", ratio, "≤ 2")
 
     median = statistics.median
     text = [
@@ -350,3 +383,4 @@ if sys.argv[1:] == ["growth"]:
     only_growth()
 else:
     main()
+end()
