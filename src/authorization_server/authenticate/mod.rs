@@ -24,7 +24,9 @@ pub(in crate::authorization_server) use self::credentials::Credentials;
 pub use self::secret::AttemptLimits;
 #[cfg(feature = "legacy_hashes")]
 pub(in crate::authorization_server) use self::secret::Upgrades;
-pub(in crate::authorization_server) use self::secret::{CheckPlace, Decoy, SecretAuthenticator, SlowChecks, Throttle};
+pub(in crate::authorization_server) use self::secret::{
+    CheckPlace, SecretAuthenticator, SlowChecks, Throttle, UnknownClient,
+};
 use super::error::{Fault, TokenError};
 use super::head::Head;
 use crate::registration::ClientAuthMethod;

@@ -7,8 +7,8 @@ use http::HeaderValue;
 
 use super::{AuthorizationServerBuilder, cores};
 use crate::authorization_server::authenticate::{
-    AssertionAuthenticator, AssertionContext, Audit, Authenticator, ClientCache, Decoy, OnRead, SecretAuthenticator,
-    SlowChecks, Throttle,
+    AssertionAuthenticator, AssertionContext, Audit, Authenticator, ClientCache, OnRead, SecretAuthenticator,
+    SlowChecks, Throttle, UnknownClient,
 };
 use crate::authorization_server::config_error::ConfigError;
 use crate::authorization_server::documents::Documents;
@@ -161,7 +161,7 @@ impl AuthorizationServerBuilder {
                 upgrades: upgrades.map(Arc::new),
                 #[cfg(feature = "legacy_hashes")]
                 imported_are_random: self.imported_are_random,
-                decoy: Decoy::new()?,
+                unknown: UnknownClient::new()?,
                 audit,
                 clients,
                 clock: self.clock.clone(),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Decoy, check};
+use super::{UnknownClient, check};
 use crate::authorization_server::authenticate::{Answer, AuthenticatedClient, UsedCredential};
 use crate::authorization_server::error::TokenError;
 use crate::clock::UnixTime;
@@ -13,7 +13,7 @@ use crate::secret::{Presented, StoredSecret};
 
 /// The client that the caller claims to be, and the result of the immediate checks.
 pub(super) struct Claim {
-    /// The client, or the [decoy](Decoy) if the id is unknown.
+    /// The client, or the [decoy](UnknownClient) if the id is unknown.
     pub(super) client: Arc<RegisteredClient>,
     is_registered: bool,
     as_of: SystemTime,
@@ -27,7 +27,7 @@ pub(super) struct Claim {
 impl Claim {
     pub(super) fn new(
         answer: &Answer,
-        decoy: &Decoy,
+        unknown: &UnknownClient,
         method: ClientAuthMethod,
         presented: &Presented<'_>,
         now: UnixTime,
@@ -35,10 +35,10 @@ impl Claim {
         let Answer { client, as_of, .. } = answer.clone();
         let is_registered = client.is_some();
         // From here on, both cases take the same steps.
-        let client = client.unwrap_or_else(|| decoy.client());
+        let client = client.unwrap_or_else(|| unknown.client());
         // A client without secrets takes the work of the decoy, too.
         let has_secrets = !client.secrets().is_empty();
-        let secrets = if has_secrets { client.secrets() } else { decoy.secrets() };
+        let secrets = if has_secrets { client.secrets() } else { unknown.secrets() };
         let live = secrets.iter().enumerate().filter(|(_, secret)| secret.is_live(now));
         let live = live.map(|(at, secret)| (at, secret.stored()));
         let secret = check::matching_digest(live.clone(), presented).filter(|_| has_secrets);
@@ -100,7 +100,7 @@ impl Claim {
 mod tests {
     use std::time::SystemTime;
 
-    use super::{Answer, Claim, ClientAuthMethod, Decoy, Presented, UnixTime};
+    use super::{Answer, Claim, ClientAuthMethod, Presented, UnixTime, UnknownClient};
     use crate::authorization_server::authenticate::Basis;
     use crate::registration::Client;
     use crate::secret::ClientSecret;
@@ -112,7 +112,7 @@ mod tests {
         let answer = Answer { client, basis: Basis::Refusal, as_of: SystemTime::UNIX_EPOCH };
         Claim::new(
             &answer,
-            &Decoy::new().unwrap(),
+            &UnknownClient::new().unwrap(),
             METHOD,
             &Presented::new(presented),
             UnixTime::at(SystemTime::UNIX_EPOCH),

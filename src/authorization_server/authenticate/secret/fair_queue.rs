@@ -24,8 +24,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::network::{network, site};
 use super::refusals::Refusals;
-use super::throttle::{network, site};
 use crate::client_id::ClientId;
 use crate::clock::Clock;
 

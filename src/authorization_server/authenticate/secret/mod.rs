@@ -1,14 +1,16 @@
 //! Authentication by a shared secret, `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1).
 
+mod attempt_limits;
 pub(super) mod basic;
 mod check;
 mod claim;
-mod decoy;
 mod fair_queue;
 mod guess;
+mod network;
 pub(super) mod post;
 mod refusals;
 mod throttle;
+mod unknown_client;
 #[cfg(feature = "legacy_hashes")]
 mod upgrade;
 
@@ -17,14 +19,14 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+pub use self::attempt_limits::AttemptLimits;
 pub(in crate::authorization_server) use self::check::{CheckPlace, SlowChecks};
 use self::claim::Claim;
-pub(in crate::authorization_server) use self::decoy::Decoy;
 use self::fair_queue::Caller;
 use self::guess::Guess;
 use self::throttle::Attempt;
-pub use self::throttle::AttemptLimits;
 pub(in crate::authorization_server) use self::throttle::Throttle;
+pub(in crate::authorization_server) use self::unknown_client::UnknownClient;
 #[cfg(feature = "legacy_hashes")]
 pub(in crate::authorization_server) use self::upgrade::Upgrades;
 use super::{Answer, Audit, AuthenticatedClient, Basis, ClientCache};
@@ -66,7 +68,7 @@ pub(in crate::authorization_server) struct SecretAuthenticator {
     pub(in crate::authorization_server) peer: PeerAddress,
     pub(in crate::authorization_server) clients: ClientCache,
     /// The substitute for an unknown client.
-    pub(in crate::authorization_server) decoy: Decoy,
+    pub(in crate::authorization_server) unknown: UnknownClient,
     /// Decides whether a secret has expired.
     pub(in crate::authorization_server) clock: Arc<dyn Clock>,
     pub(in crate::authorization_server) slow_checks: SlowChecks,
@@ -121,7 +123,7 @@ impl SecretAuthenticator {
 
     fn claim_by(&self, answer: &Answer, credentials: &SecretCredentials) -> Claim {
         let (presented, now) = (Presented::new(&credentials.secret), UnixTime::now(&*self.clock));
-        Claim::new(answer, &self.decoy, credentials.method, &presented, now)
+        Claim::new(answer, &self.unknown, credentials.method, &presented, now)
     }
 
     /// Returns which of the client's secrets was presented. An unknown client takes the same work as one with a

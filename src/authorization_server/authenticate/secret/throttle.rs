@@ -6,60 +6,14 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::attempt_limits::AttemptLimits;
+use super::network::network;
 use super::{Fault, TokenError};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
-
-/// The maximum number of failed attempts per minute at a client's secret. Further attempts get 429.
-///
-/// ```
-/// use tower_client_credentials::authorization_server::AttemptLimits;
-///
-/// let limits = AttemptLimits::default().chosen_by_client(1_000);
-/// assert_eq!(limits.chosen_by_address, 10);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AttemptLimits {
-    /// Wrong secrets for one client id from one address, if the client's secrets are random or the client is unknown.
-    /// The default is 100. The right secret passes beyond this limit, too.
-    pub generated_by_address: u32,
-    /// Wrong secrets for one client from one address, if the client's secrets were chosen by people. The default is 10.
-    /// Beyond this limit, even the right secret is refused until the next minute.
-    pub chosen_by_address: u32,
-    /// Wrong secrets for one client from all addresses together, if its secrets were chosen by people. The default is
-    /// 100.
-    pub chosen_by_client: u32,
-}
-
-impl Default for AttemptLimits {
-    fn default() -> Self {
-        Self { generated_by_address: 100, chosen_by_address: 10, chosen_by_client: 100 }
-    }
-}
-
-impl AttemptLimits {
-    /// Sets [`generated_by_address`](Self#structfield.generated_by_address).
-    #[must_use]
-    pub const fn generated_by_address(self, attempts: u32) -> Self {
-        Self { generated_by_address: attempts, ..self }
-    }
-
-    /// Sets [`chosen_by_address`](Self#structfield.chosen_by_address).
-    #[must_use]
-    pub const fn chosen_by_address(self, attempts: u32) -> Self {
-        Self { chosen_by_address: attempts, ..self }
-    }
-
-    /// Sets [`chosen_by_client`](Self#structfield.chosen_by_client).
-    #[must_use]
-    pub const fn chosen_by_client(self, attempts: u32) -> Self {
-        Self { chosen_by_client: attempts, ..self }
-    }
-}
 
 /// The maximum number of pairs of id and address that are counted separately per minute. An outsider can use any number
 /// of either.
@@ -209,29 +163,6 @@ fn count_up<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: K) -> Option<u32> {
     Some(*count)
 }
 
-/// Returns the network of an address: an IPv6 caller usually controls a whole /64.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            address.to_ipv4_mapped().map_or(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into(), IpAddr::V4)
-        }
-    }
-}
-
-/// Returns the site of an address: the /48 of an IPv6 address, which a provider usually assigns to one customer and
-/// which contains 65,536 networks.
-pub(super) fn site(address: IpAddr) -> IpAddr {
-    match network(address) {
-        IpAddr::V6(network) => {
-            let [a, b, c, ..] = network.segments();
-            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
-        }
-        address @ IpAddr::V4(_) => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
@@ -241,7 +172,7 @@ mod tests {
     use http::header::RETRY_AFTER;
     use http::{HeaderValue, Version};
 
-    use super::{AttemptLimits, TRACKED, Throttle, TokenError, network};
+    use super::{AttemptLimits, TRACKED, Throttle, TokenError};
     use crate::client_id::ClientId;
     use crate::clock::ManualClock;
 
@@ -346,21 +277,6 @@ mod tests {
         assert_eq!(throttle.counts.window().generated.len(), TRACKED);
         assert!(throttle.failed(&ID, peer(1)).is_err(), "pairs beyond the bound share one count");
         assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
-    }
-
-    #[test]
-    fn a_site_is_an_ipv6_slash_48_or_an_ipv4_address() {
-        let same = |one: &str, other: &str| super::site(one.parse().unwrap()) == super::site(other.parse().unwrap());
-        assert!(same("2001:db8:1:2::1", "2001:db8:1:ffff::2") && !same("2001:db8:1::1", "2001:db8:2::1"));
-        assert!(same("::ffff:192.0.2.1", "192.0.2.1") && !same("192.0.2.1", "192.0.2.2"));
-    }
-
-    #[test]
-    fn an_ipv6_caller_is_identified_by_its_network() {
-        let same = |one: &str, other: &str| network(one.parse().unwrap()) == network(other.parse().unwrap());
-        assert!(same("2001:db8::1", "2001:db8::ffff:2"));
-        assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
-        assert!(same("::ffff:192.0.2.1", "192.0.2.1"));
     }
 
     #[test]

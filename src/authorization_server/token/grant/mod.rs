@@ -1,20 +1,21 @@
 //! Decides what a client gets (RFC 6749 §3.3, RFC 8707 §2): [`AuthenticatedClient`] → [`Grant`].
 
 mod audiences;
+mod granted_scopes;
 mod hook;
-mod scopes;
+mod pending_grant;
 
 use std::time::Duration;
 
 use http::Extensions;
 use serde_json::{Map, Value};
 
-pub use self::hook::{GrantHook, GrantRefusal, HookFuture, PendingGrant};
+pub use self::hook::{GrantHook, GrantRefusal, HookFuture};
+pub use self::pending_grant::PendingGrant;
 use super::request::{RequestedScopes, TokenRequest};
 use crate::audience::Audience;
 use crate::authorization_server::authenticate::AuthenticatedClient;
 use crate::authorization_server::error::{Fault, TokenError};
-use crate::deadline;
 use crate::registration::ClientRules;
 use crate::scope::Scopes;
 use crate::token_lifetime::TokenLifetime;
@@ -106,17 +107,5 @@ impl GrantPolicy {
         let scopes = self.scopes(&client, requested.as_ref(), &audiences)?;
         let lifetime = client.lifetime().unwrap_or(self.lifetime).min(self.longest);
         Ok(PendingGrant::new(client, scopes, audiences, lifetime))
-    }
-
-    async fn decide(
-        &self,
-        mut pending: PendingGrant,
-        hook: &dyn GrantHook,
-        extensions: &Extensions,
-    ) -> Result<Grant, TokenError> {
-        let decided = deadline::within(self.timeout, hook.decide(&mut pending, extensions)).await;
-        decided.map_err(TokenError::unavailable)?.map_err(|refusal| refusal.into_error(&pending.client))?;
-        self.bound(&mut pending);
-        Ok(Grant(pending))
     }
 }

@@ -1,4 +1,5 @@
-//! [`Decoy`]: stands in for an unknown client, so that its request takes as much work as one with a wrong secret.
+//! [`UnknownClient`]: the decoy that is checked in place of an unknown client, so that its request takes as much work as one with a
+//! wrong secret, and gets the same answer.
 
 use std::sync::Arc;
 
@@ -8,9 +9,9 @@ use crate::secret::StoredSecret;
 
 /// A client with one generated secret that no one knows. It is in no store.
 #[derive(Debug)]
-pub(in crate::authorization_server) struct Decoy(Arc<RegisteredClient>);
+pub(in crate::authorization_server) struct UnknownClient(Arc<RegisteredClient>);
 
-impl Decoy {
+impl UnknownClient {
     pub(in crate::authorization_server) fn new() -> Result<Self, ClientError> {
         Ok(Self(Arc::new(Client::new("decoy", StoredSecret::of_no_secret()).register()?)))
     }

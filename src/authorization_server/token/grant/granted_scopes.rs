@@ -1,7 +1,7 @@
 //! The scopes of a grant: those that the request names (RFC 6749 §3.3), or the default, within what the client and the resources
-//! allow. A hook cannot exceed these limits.
+//! allow.
 
-use super::{GrantPolicy, PendingGrant};
+use super::GrantPolicy;
 use crate::audience::Audience;
 use crate::authorization_server::authenticate::AuthenticatedClient;
 use crate::authorization_server::error::{Fault, TokenError};
@@ -32,11 +32,5 @@ impl GrantPolicy {
             return Err(TokenError::new(Fault::SCOPE).of(client.id()).detailed(detail));
         }
         Ok(granted)
-    }
-
-    /// Removes scopes that the server does not know, or that a resource does not allow, after the hook has run.
-    pub(super) fn bound(&self, pending: &mut PendingGrant) {
-        let known = self.rules.known_scopes().unwrap_or(pending.client.scopes());
-        pending.scopes = self.rules.scopes_at(&pending.scopes.intersection(known), &pending.audiences);
     }
 }
