@@ -473,7 +473,7 @@ fn observability_lists_every_metric_with_the_labels_of_its_rustdoc_page() {
 
 #[test]
 fn observability_lists_every_event() {
-    let outcomes = between("src/event.rs", "pub enum Outcome {\n", "\n}\n");
+    let outcomes = between("src/event/outcome.rs", "pub enum Outcome {\n", "\n}\n");
     let variants = outcomes.lines().filter_map(|line| {
         let line = line.strip_prefix("    ")?;
         let name: String = line.chars().take_while(char::is_ascii_alphanumeric).collect();

@@ -1,11 +1,10 @@
 //! [`AuditLog`]: writes events as JSON lines, for auditors.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::mem;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +12,7 @@ use http::Extensions;
 use tokio::sync::watch;
 
 use super::audit_line::Line;
+use super::audit_target::{Target, open};
 use super::{Event, EventReceiver, EventSender, Outcome, QUEUED, channel_with_capacity};
 use crate::metrics;
 
@@ -233,59 +233,6 @@ impl Writer {
         metrics::audit_events_lost(lost - self.reported);
         self.reported = lost;
     }
-}
-
-enum Target {
-    File(PathBuf, File),
-    Writer(Box<dyn Write + Send>),
-}
-
-impl Target {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::File(path, file) => {
-                if !is_same(path, file) {
-                    *file = open(path)?;
-                }
-                file.write_all(bytes)
-            }
-            Self::Writer(writer) => writer.write_all(bytes).and_then(|()| writer.flush()),
-        }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path, _) => path.display().fmt(f),
-            Self::Writer(_) => f.write_str("the writer"),
-        }
-    }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-/// Returns whether the file still has its name.
-#[cfg(unix)]
-fn is_same(path: &Path, file: &File) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-    match (std::fs::metadata(path), file.metadata()) {
-        (Ok(named), Ok(opened)) => id(named) == id(opened),
-        _ => false,
-    }
-}
-
-/// Elsewhere, an open file cannot be renamed.
-#[cfg(not(unix))]
-fn is_same(_: &Path, _: &File) -> bool {
-    true
 }
 
 impl fmt::Debug for AuditLog {
