@@ -6,7 +6,8 @@ use std::collections::hash_map::Entry;
 
 use crate::client_id::ClientId;
 use crate::clock::{Moment, UnixTime};
-use crate::revocation::token_date::{ClockSetBack, Cutoff, Date, Mark, Wait, date_after};
+use crate::revocation::clock_set_back::ClockSetBack;
+use crate::revocation::token_date::{Cutoff, Date, Mark, Wait, date_after};
 use crate::store::Revocation;
 
 /// The revocations of one client. Times are seconds since 1970.
