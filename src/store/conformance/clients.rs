@@ -1,18 +1,20 @@
 //! Checks the contracts of [`ClientStore`](crate::ClientStore) and [`ClientAdmin`].
 
 use std::future::Future;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Outcome, Violation, blank, client, ensure, race, step};
+use super::concurrent_clients::{
+    conditions_concurrently, creates_concurrently, deletes_concurrently, replaces_concurrently, updates_concurrently,
+};
+use super::{Outcome, Violation, blank, client, ensure, listed, revision, step};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::keys::rotation::KeyEncryptionKey;
 use crate::registration::{ClientAuthMethod, Credential, MayGrant, RegisteredSecret};
 use crate::scope::Scope;
 use crate::secret::ClientSecret;
-use crate::store::{AdminError, ClientAdmin, ClientChange, Revision};
+use crate::store::{AdminError, ClientAdmin, ClientChange};
 
 /// Checks that a store keeps the contracts of [`ClientStore`](crate::ClientStore) and [`ClientAdmin`].
 ///
@@ -142,15 +144,6 @@ async fn odd_ids<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     Ok(())
 }
 
-async fn listed<S: ClientAdmin>(
-    store: &S,
-    after: Option<&ClientId>,
-    limit: usize,
-) -> Result<Vec<ClientId>, crate::store::StoreError> {
-    let page = store.list(after, NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN)).await?;
-    Ok(page.iter().map(|client| client.id().clone()).collect())
-}
-
 async fn a_long_one<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let path = "a".repeat(400);
     let audiences = (0..500).map(|number| format!("https://api.example.com/{path}/{number}"));
@@ -167,26 +160,6 @@ async fn created_twice<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     ensure(matches!(second, Err(AdminError::Exists)), format!("the second `create` returns {second:?}, not `Exists`"))?;
     let kept = store.find(first.id()).await?;
     ensure(kept.as_deref() == Some(&first), "the second `create` changed the client of the first")
-}
-
-async fn creates_concurrently<S: ClientAdmin>(store: Arc<S>) -> Outcome {
-    let subject = |number: usize| format!("subject {number}");
-    let created = race(20, |number| {
-        let store = store.clone();
-        async move {
-            let registered = blank("billing")?.subject(subject(number)).register()?;
-            match store.create(registered).await {
-                Ok(()) => Ok(Some(number)),
-                Err(AdminError::Exists) => Ok(None),
-                Err(error) => Err(error.into()),
-            }
-        }
-    });
-    let created: Vec<Option<usize>> = created.await?.into_iter().collect::<Result<_, super::BoxError>>()?;
-    let winners: Vec<usize> = created.into_iter().flatten().collect();
-    let [winner] = *winners else { return Err(format!("{} of 20 calls returned `Ok`, not one", winners.len()).into()) };
-    let found = store.find(&ClientId::from_static("billing")).await?.ok_or("the client is not found")?;
-    ensure(found.subject() == subject(winner), "the stored client is not that of the `create` that succeeded")
 }
 
 async fn stale_revisions<S: ClientAdmin>(store: Arc<S>) -> Outcome {
@@ -250,46 +223,6 @@ async fn conditions<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     ensure(store.find(changed.id()).await?.is_none(), "a delete whose conditions hold removed nothing")
 }
 
-async fn conditions_concurrently<S: ClientAdmin>(store: Arc<S>) -> Outcome {
-    let ids = [ClientId::from_static("a"), ClientId::from_static("b")];
-    for round in 0..10 {
-        let mut revisions = Vec::new();
-        for id in &ids {
-            store.create(client(id)?).await?;
-            revisions.push((id.clone(), revision(&*store, id).await?));
-        }
-        let deleted = race(2, |number| {
-            let (store, revisions) = (store.clone(), revisions.clone());
-            async move {
-                let (Some(own), Some(other)) = (revisions.get(number), revisions.get(1 - number)) else {
-                    return Err(super::BoxError::from("there are two clients"));
-                };
-                let delete = ClientChange::delete(own.0.clone()).provided(other.0.clone(), other.1);
-                match store.apply(delete).await {
-                    Ok(()) => Ok(true),
-                    Err(AdminError::Conflict | AdminError::NotFound) => Ok(false),
-                    Err(error) => Err(error.into()),
-                }
-            }
-        });
-        let deleted = deleted.await?.into_iter().collect::<Result<Vec<bool>, super::BoxError>>()?;
-        let count = deleted.iter().filter(|deleted| **deleted).count();
-        let left = listed(&*store, None, 10).await?;
-        ensure(
-            count == 1 && left.len() == 1,
-            format!("in round {round}, {count} of two deletes succeeded, and {left:?} is left; one must remain"),
-        )?;
-        for id in &left {
-            store.delete(id).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn revision<S: ClientAdmin>(store: &S, id: &ClientId) -> Result<Revision, super::BoxError> {
-    Ok(store.load(id).await?.ok_or("`load` does not find the client")?.1)
-}
-
 async fn created_again<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let first = client("billing")?;
     store.create(first.clone()).await?;
@@ -303,43 +236,6 @@ async fn created_again<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     )
 }
 
-async fn replaces_concurrently<S: ClientAdmin>(store: Arc<S>) -> Outcome {
-    let id = ClientId::from_static("billing");
-    store.create(client(&id)?).await?;
-    let seen = revision(&*store, &id).await?;
-    let subject = |number: usize| format!("subject {number}");
-    let replaced = race(20, |number| {
-        let store = store.clone();
-        async move {
-            match store.replace(blank("billing")?.subject(subject(number)).register()?, seen).await {
-                Ok(()) => Ok(Some(number)),
-                Err(AdminError::Conflict) => Ok(None),
-                Err(error) => Err(error.into()),
-            }
-        }
-    });
-    let replaced: Vec<Option<usize>> = replaced.await?.into_iter().collect::<Result<_, super::BoxError>>()?;
-    let winners: Vec<usize> = replaced.into_iter().flatten().collect();
-    let [winner] = *winners else { return Err(format!("{} of 20 calls returned `Ok`, not one", winners.len()).into()) };
-    let found = store.find(&id).await?.ok_or("the client is not found")?;
-    ensure(found.subject() == subject(winner), "the stored client is not that of the `replace` that succeeded")
-}
-
-async fn updates_concurrently<S: ClientAdmin>(store: Arc<S>) -> Outcome {
-    let id = ClientId::from_static("billing");
-    store.create(client(&id)?).await?;
-    let added = race(8, |number| {
-        let (store, id) = (store.clone(), id.clone());
-        async move {
-            let secret = RegisteredSecret::new(format!("secret {number}"), ClientSecret::generate()?)?;
-            Ok(store.add_secret(&id, secret).await?)
-        }
-    });
-    added.await?.into_iter().collect::<Result<(), super::BoxError>>()?;
-    let kept = store.find(&id).await?.ok_or("the client is not found")?.secrets().len();
-    ensure(kept == 9, format!("{} of 8 concurrently added secrets were kept", kept - 1))
-}
-
 async fn deleted<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let id = ClientId::from_static("billing");
     store.create(client(&id)?).await?;
@@ -350,20 +246,6 @@ async fn deleted<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     ensure(listed(&*store, None, 10).await? == ["reports"], "`list` does not return exactly the remaining client")?;
     let again = store.delete(&id).await;
     ensure(matches!(again, Err(AdminError::NotFound)), format!("the second `delete` returns {again:?}, not `NotFound`"))
-}
-
-async fn deletes_concurrently<S: ClientAdmin>(store: Arc<S>) -> Outcome {
-    let id = ClientId::from_static("billing");
-    store.create(client(&id)?).await?;
-    let deleted = race(10, |_| {
-        let (store, id) = (store.clone(), id.clone());
-        async move { store.delete(&id).await }
-    });
-    let deleted = deleted.await?;
-    let winners = deleted.iter().filter(|result| result.is_ok()).count();
-    ensure(winners == 1, format!("{winners} of 10 calls returned `Ok`, not one"))?;
-    let others = deleted.iter().all(|result| matches!(result, Ok(()) | Err(AdminError::NotFound)));
-    ensure(others, format!("the other calls did not all return `NotFound`: {deleted:?}"))
 }
 
 async fn by_page<S: ClientAdmin>(store: Arc<S>) -> Outcome {

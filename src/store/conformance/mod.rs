@@ -29,6 +29,7 @@
 
 mod client_changes;
 mod clients;
+mod concurrent_clients;
 mod durability;
 mod key_store;
 mod replay_log;
@@ -37,6 +38,7 @@ mod revocations;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -47,7 +49,8 @@ pub use self::durability::durability;
 pub use self::key_store::key_store;
 pub use self::replay_log::replay_log;
 pub use self::revocations::revocations;
-use super::{Change, Cursor, RevocationStore, StoreError};
+use super::{Change, ClientAdmin, Cursor, Revision, RevocationStore, StoreError};
+use crate::client_id::ClientId;
 use crate::registration::{Client, RegisteredClient};
 use crate::secret::ClientSecret;
 
@@ -112,6 +115,19 @@ fn blank(id: &str) -> Result<Client, BoxError> {
 
 fn client(id: &str) -> Result<RegisteredClient, BoxError> {
     Ok(blank(id)?.register()?)
+}
+
+async fn revision<S: ClientAdmin>(store: &S, id: &ClientId) -> Result<Revision, BoxError> {
+    Ok(store.load(id).await?.ok_or("`load` does not find the client")?.1)
+}
+
+async fn listed<S: ClientAdmin>(
+    store: &S,
+    after: Option<&ClientId>,
+    limit: usize,
+) -> Result<Vec<ClientId>, StoreError> {
+    let page = store.list(after, NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN)).await?;
+    Ok(page.iter().map(|client| client.id().clone()).collect())
 }
 
 /// Reads the feed to its end, as a replica does.
