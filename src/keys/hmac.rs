@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::KeyError;
 use super::backend::HmacKey;
-use super::shared_secret::is_key;
+use super::hs256_secret::is_key;
 
 /// An HMAC algorithm of JWS (RFC 7518 §3.2), for assertions that a shared secret authenticates.
 ///

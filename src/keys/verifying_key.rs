@@ -6,9 +6,9 @@ use std::sync::Arc;
 use jsonwebtoken::jwk::Jwk;
 
 use super::backend::PublicKey;
+use super::hs256_secret::Hs256Secret;
 use super::jwk::PublicNumbers;
 use super::parsed_jwk::{ParsedJwk, Purpose};
-use super::shared_secret::SharedSecret;
 use super::{Algorithm, KeyError, pem, refusal, spki};
 
 /// A public key that verifies tokens of one algorithm, parsed once. Clones share it.
@@ -27,7 +27,7 @@ struct Parsed {
 
 enum Half {
     Public { key: Box<PublicKey>, numbers: PublicNumbers },
-    Shared(SharedSecret),
+    Shared(Hs256Secret),
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ impl VerifyingKey {
         Ok(Self(Arc::new(Parsed { key_id, algorithm, half: Half::Public { key, numbers } })))
     }
 
-    pub(super) fn from_secret(secret: SharedSecret) -> Self {
+    pub(super) fn from_secret(secret: Hs256Secret) -> Self {
         let key_id = secret.key_id();
         Self(Arc::new(Parsed { key_id, algorithm: Algorithm::HS256, half: Half::Shared(secret) }))
     }

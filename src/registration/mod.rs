@@ -5,6 +5,7 @@
 
 mod client;
 mod client_error;
+mod client_rules;
 mod credential;
 mod credentials;
 mod details;
@@ -14,10 +15,12 @@ mod other_members;
 mod record;
 mod registered_client;
 mod registered_secret;
-mod rules;
 
 pub use self::client::Client;
 pub use self::client_error::ClientError;
+pub use self::client_rules::ClientRules;
+pub(crate) use self::client_rules::shorten;
+pub(crate) use self::client_rules::{AcceptedCredentials, AcceptedSecrets};
 #[cfg(feature = "remote")]
 pub(crate) use self::credential::KeysUrl;
 pub use self::credential::{Credential, InvalidCredential, InvalidSpiffeId, SpiffeId};
@@ -34,6 +37,3 @@ pub(crate) use self::record::record_without_plain_secrets;
 pub(crate) use self::record::{Record, member, without_value};
 pub use self::registered_client::RegisteredClient;
 pub use self::registered_secret::RegisteredSecret;
-pub use self::rules::ClientRules;
-pub(crate) use self::rules::shorten;
-pub(crate) use self::rules::{AcceptedCredentials, AcceptedSecrets};

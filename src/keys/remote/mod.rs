@@ -96,6 +96,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod alarm;
 mod budget;
 #[cfg(test)]
 mod changed_names_tests;
@@ -118,7 +119,6 @@ mod tests;
 mod unknown;
 #[cfg(test)]
 mod unknown_names_tests;
-mod wake;
 
 pub(crate) use self::fetch_policy::Policy;
 pub(crate) use self::remote_keys::RemoteKeys;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::alarm::{Alarm, Woken};
 use super::fetches::{Due, Fetches, Source};
 use super::remote_keys::{Current, Shared};
 use super::source::Fetched;
-use super::wake::{Alarm, Woken};
 use crate::clock::Moment;
 use crate::keys::KeySet;
 use crate::metrics;

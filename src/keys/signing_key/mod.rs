@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::backend::KeyPair;
 use super::external_key::ExternalKey;
-use super::shared_secret::SharedSecret;
+use super::hs256_secret::Hs256Secret;
 use super::{Algorithm, KeyError, SignError, Signer, SignerLimits, VerifyingKey, refusal};
 use crate::base64url;
 
@@ -40,7 +40,7 @@ pub struct SigningKey {
 
 enum PrivateHalf {
     Pair(Box<KeyPair>),
-    Shared(SharedSecret),
+    Shared(Hs256Secret),
     External(Arc<ExternalKey>),
     #[cfg(test)]
     Unable,
@@ -82,7 +82,7 @@ impl SigningKey {
     ///
     /// If the secret is shorter, or is a key in PEM.
     pub fn dangerous_hs256_verifiers_can_forge(secret: impl AsRef<[u8]>) -> Result<Self, KeyError> {
-        let secret = SharedSecret::new(secret.as_ref())?;
+        let secret = Hs256Secret::new(secret.as_ref())?;
         let public = VerifyingKey::from_secret(secret.clone());
         Ok(Self { header: header(ACCESS_TOKEN, &public), private: PrivateHalf::Shared(secret), public })
     }

@@ -2,7 +2,7 @@
 
 mod authentication;
 mod details;
-mod rights;
+mod scopes_and_audiences;
 #[cfg(test)]
 mod tests;
 

@@ -29,7 +29,7 @@ use super::StoreError;
 use super::builder::CALL_TIMEOUT;
 use super::clock_check::ClockCheck;
 use super::last_write::LastWrites;
-use super::sql::{Lease, failed, in_time};
+use super::sql::{PooledConnection, failed, in_time};
 use crate::clock::Clock;
 
 /// Stores clients, revocations and used credentials in Postgres, version 15 or later (feature `postgres`), for any number of
@@ -113,7 +113,7 @@ impl PostgresStore {
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, StoreError> {
         in_time(self.timeout, async {
-            let mut lease = Lease::of(&self.pool).await.map_err(unconnected)?;
+            let mut lease = PooledConnection::of(&self.pool).await.map_err(unconnected)?;
             let result = statement(lease.connection().map_err(failed)?).await;
             if result.as_ref().map_or_else(is_connection_usable, |_| true) {
                 lease.end(self.timeout);

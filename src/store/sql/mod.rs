@@ -1,13 +1,13 @@
 //! The common parts of the SQL backends: the encoding of clients, changes and times, and the text of database errors.
 
-mod lease;
+mod pooled_connection;
 
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub(super) use self::lease::Lease;
+pub(super) use self::pooled_connection::PooledConnection;
 use super::{Change, FeedEntry, Revocation, StoreError};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;

@@ -21,7 +21,7 @@ use self::files::Files;
 use super::StoreError;
 use super::builder::CALL_TIMEOUT;
 use super::last_write::LastWrites;
-use super::sql::{Lease, failed, in_time};
+use super::sql::{PooledConnection, failed, in_time};
 use crate::clock::Clock;
 
 /// Stores clients, revocations and used credentials in an SQLite file (feature `sqlite`), for the processes of one machine.
@@ -73,7 +73,7 @@ async fn write<T, E: From<StoreError>>(
     work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,
 ) -> Result<T, E> {
     in_time(timeout, async {
-        let mut lease = Lease::of(writer).await.map_err(failed)?;
+        let mut lease = PooledConnection::of(writer).await.map_err(failed)?;
         let connection = lease.connection().map_err(failed)?;
         execute(connection, "BEGIN IMMEDIATE").await?;
         match work(connection).await {

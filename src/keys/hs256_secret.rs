@@ -1,4 +1,4 @@
-//! [`SharedSecret`]: the key of HS256, with which every verifier can forge.
+//! [`Hs256Secret`]: the key of HS256, with which every verifier can forge.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ const SHORTEST: usize = 32;
 const NAMING: &[u8] = b"tower-client-credentials kid of HS256";
 
 #[derive(Clone)]
-pub(super) struct SharedSecret(Arc<HmacKey>);
+pub(super) struct Hs256Secret(Arc<HmacKey>);
 
-impl SharedSecret {
+impl Hs256Secret {
     pub(super) fn new(secret: &[u8]) -> Result<Self, KeyError> {
         if secret.len() < SHORTEST {
             return Err(KeyError::new(
@@ -66,7 +66,7 @@ mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-    use super::SharedSecret;
+    use super::Hs256Secret;
     use crate::clock::SystemClock;
     use crate::keys::{Algorithm, KeyRing, SigningKey, TrustedKeys, pem};
     use crate::verification::{InvalidToken, Verifier, VerifyError};
@@ -93,9 +93,9 @@ mod tests {
 
     #[test]
     fn a_short_secret_and_a_key_in_pem_are_refused() {
-        assert!(SharedSecret::new(&SECRET[..31]).err().unwrap().to_string().contains("openssl rand 32"));
+        assert!(Hs256Secret::new(&SECRET[..31]).err().unwrap().to_string().contains("openssl rand 32"));
         for pem in [include_str!("../../tests/keys/p256.pub.pem"), include_str!("../../tests/keys/p256.pem")] {
-            assert!(SharedSecret::new(pem.as_bytes()).err().unwrap().to_string().contains("PEM"));
+            assert!(Hs256Secret::new(pem.as_bytes()).err().unwrap().to_string().contains("PEM"));
         }
     }
 

@@ -1,4 +1,4 @@
-//! [`Lease`]: a connection that returns to its pool only if it is known to be usable.
+//! [`PooledConnection`]: a connection that returns to its pool only if it is known to be usable.
 //!
 //! After a server or network failure, a pool may hold connections on which every wait is long, and the pool itself waits
 //! without a limit when it takes one back. Here each wait has a limit. Also, a connection whose transaction was interrupted
@@ -13,9 +13,9 @@ use crate::deadline::within;
 
 /// A leased connection. If it is dropped before [`end`](Self::end), the call was cancelled, and the connection is closed.
 #[derive(Debug)]
-pub(in crate::store) struct Lease<DB: Database>(Option<PoolConnection<DB>>);
+pub(in crate::store) struct PooledConnection<DB: Database>(Option<PoolConnection<DB>>);
 
-impl<DB: Database> Lease<DB> {
+impl<DB: Database> PooledConnection<DB> {
     pub(in crate::store) async fn of(pool: &Pool<DB>) -> Result<Self, Error> {
         pool.acquire().await.map(|connection| Self(Some(connection)))
     }
@@ -32,7 +32,7 @@ impl<DB: Database> Lease<DB> {
     }
 }
 
-impl<DB: Database> Drop for Lease<DB> {
+impl<DB: Database> Drop for PooledConnection<DB> {
     fn drop(&mut self) {
         // Its place in the pool is free at once. SQLite rolls an unfinished transaction back as it closes; Postgres ends it
         // after its timeout.
