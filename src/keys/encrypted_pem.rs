@@ -17,7 +17,7 @@ pub(super) fn decrypt(der: &[u8], passphrase: &[u8]) -> Result<Zeroizing<Vec<u8>
     let scheme = &encrypted.encryption_algorithm;
     let kdf = &scheme.pbes2().ok_or_else(unsupported)?.kdf;
     if !is_affordable(kdf) {
-        return Err(KeyError::new(
+        return Err(KeyError::unsupported(
             "the private key requires too much work for its passphrase (the limits are 10,000,000 rounds of PBKDF2, or \
              256 MiB of scrypt): encrypt it again with `openssl pkcs8 -topk8 -in KEY -out NEW_KEY`",
         ));
@@ -48,11 +48,11 @@ fn refuse(error: pkcs8::pkcs5::Error) -> KeyError {
 }
 
 pub(super) fn wrong_passphrase() -> KeyError {
-    KeyError::new("the passphrase of the private key is wrong; check for a line break at its end")
+    KeyError::mismatch("the passphrase of the private key is wrong; check for a line break at its end")
 }
 
 fn unsupported() -> KeyError {
-    KeyError::new(
+    KeyError::unsupported(
         "the private key has an unsupported encryption: encrypt it again, as PBES2 with AES and SHA-256, \
          with `openssl pkcs8 -topk8 -v2 aes256 -v2prf hmacWithSHA256 -in KEY -out NEW_KEY`",
     )

@@ -24,12 +24,12 @@ impl ExternalKey {
     pub(super) fn new(signer: Arc<dyn Signer>, limits: SignerLimits) -> Result<Self, KeyError> {
         let public = signer.verifying_key();
         if public.algorithm() == Algorithm::HS256 {
-            return Err(KeyError::new(
+            return Err(KeyError::mismatch(
                 "a signer needs an asymmetric key, and its verifying key is a secret for HS256; use for example ES256",
             ));
         }
         if limits.at_once == 0 || limits.deadline.is_zero() {
-            return Err(KeyError::new(
+            return Err(KeyError::unsupported(
                 "a signer with a limit of 0 signatures at once, or with a deadline of 0, never signs; use a larger value",
             ));
         }

@@ -27,15 +27,16 @@ pub(super) fn read_existing(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, K
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> KeyError {
-    KeyError::new(format!("cannot read the key file {}: {error}", path.display()))
+    KeyError::unreadable(format!("cannot read the key file {}: {error}", path.display())).at(path)
 }
 
 fn checked(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     if bytes.len() > LONGEST {
-        return Err(KeyError::new(format!(
+        return Err(KeyError::malformed(format!(
             "the file {} is longer than 64 KiB: use a file that contains only the key",
             path.display()
-        )));
+        ))
+        .at(path));
     }
     Ok(bytes)
 }
@@ -129,18 +130,19 @@ pub(super) fn create(path: &Path, content: &[u8]) -> Result<bool, KeyError> {
     let removed = fs::remove_file(&temporary);
     let created = linked.and_then(|created| removed.and_then(|()| sync_folder(path)).map(|()| created));
     created.map_err(|error| {
-        KeyError::new(format!(
+        KeyError::unreadable(format!(
             "cannot create the key file {}: {error}; its folder must exist, be writable, and be on a file system with \
              hard links",
             path.display()
         ))
+        .at(path)
     })
 }
 
 /// Processes in different containers can have equal ids and share the folder, so only random names are unique.
 fn temporary_beside(path: &Path) -> Result<PathBuf, KeyError> {
     let mut random = [0; 8];
-    fill_random(&mut random).ok_or_else(|| KeyError::new("the system has no random bytes for a file name"))?;
+    fill_random(&mut random).ok_or_else(|| KeyError::backend("the system has no random bytes for a file name"))?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     let mut suffix = String::from(".");
     // Writing to a `String` cannot fail.

@@ -73,13 +73,13 @@ thread_local! {
 pub(crate) fn check_secret(secret: &[u8], algorithm: HmacAlgorithm) -> Result<(), KeyError> {
     if secret.len() < algorithm.min_secret_len() {
         let (least, found) = (algorithm.min_secret_len(), secret.len());
-        return Err(KeyError::new(format!(
+        return Err(KeyError::too_weak(format!(
             "a secret for {algorithm} needs at least {least} bytes (RFC 7518 §3.2), found {found}; generate a longer one, for \
              example with `openssl rand -base64 {least}`"
         )));
     }
     if is_key(secret) {
-        return Err(KeyError::new(
+        return Err(KeyError::mismatch(
             "a key in PEM, DER or JWK cannot be a secret for client_secret_jwt; register the public key for private_key_jwt",
         ));
     }

@@ -20,13 +20,13 @@ pub(super) struct Hs256Secret(Arc<HmacKey>);
 impl Hs256Secret {
     pub(super) fn new(secret: &[u8]) -> Result<Self, KeyError> {
         if secret.len() < SHORTEST {
-            return Err(KeyError::new(
+            return Err(KeyError::too_weak(
                 "a secret for HS256 needs 32 random bytes or more (RFC 7518 §3.2): create one with `openssl rand 32`",
             ));
         }
         // A public key used as a secret is the classic forgery; a private key would be disclosed to every verifier.
         if is_key(secret) {
-            return Err(KeyError::new(
+            return Err(KeyError::mismatch(
                 "a key in PEM, DER or JWK cannot be a secret for HS256: load it with `SigningKey::from_pem`, \
                  `VerifyingKey::from_pem` or a similar function",
             ));

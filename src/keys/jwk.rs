@@ -10,7 +10,7 @@ use jsonwebtoken::jwk::{
 };
 
 use super::key_type::KeyType;
-use super::{Algorithm, KeyError, ed25519, refusal, roca};
+use super::{Algorithm, KeyError, ed25519, key_error, roca};
 
 /// The supported sizes of RSA keys. Smaller ones are refused (RFC 7518 §3.3), and larger ones take too much time.
 pub(super) const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
@@ -69,18 +69,18 @@ impl PublicNumbers {
     /// Checks what the backends decide differently, or only when they verify.
     pub(super) fn check(&self) -> Result<(), KeyError> {
         let (n, e) = match self {
-            Self::Ed25519 { x } if ed25519::is_weak(x) => return Err(refusal::ed25519_point()),
+            Self::Ed25519 { x } if ed25519::is_weak(x) => return Err(key_error::ed25519_point()),
             Self::P256 { .. } | Self::P384 { .. } | Self::Ed25519 { .. } => return Ok(()),
             Self::Rsa { n, e } => (n, e),
         };
         let bits = n.len() * 8 - n.first().map_or(0, |first| first.leading_zeros() as usize);
         if !RSA_BITS.contains(&bits) {
-            return Err(refusal::rsa_bits(bits));
+            return Err(key_error::rsa_bits(bits));
         }
         if roca::is_weak(n) {
-            return Err(refusal::rsa_can_be_factored());
+            return Err(key_error::rsa_can_be_factored());
         }
-        if is_odd(n) && is_sound_exponent(e) { Ok(()) } else { Err(refusal::rsa_numbers()) }
+        if is_odd(n) && is_sound_exponent(e) { Ok(()) } else { Err(key_error::rsa_numbers()) }
     }
 
     pub(super) fn to_jwk(&self, key_id: &str, algorithm: Algorithm) -> Jwk {

@@ -64,14 +64,15 @@ impl KeySet {
     }
 
     pub(crate) fn read(json: &[u8], algorithms: Option<&[Algorithm]>) -> Result<Self, KeyError> {
-        let Object::<JwkSet>(set) = serde_json::from_slice(json)
-            .map_err(|_| KeyError::new("not a JWK Set (RFC 7517 §5); expected a JSON object with an array `keys`"))?;
+        let Object::<JwkSet>(set) = serde_json::from_slice(json).map_err(|_| {
+            KeyError::malformed("not a JWK Set (RFC 7517 §5); expected a JSON object with an array `keys`")
+        })?;
         if set.keys.len() > MAX_KEYS {
-            return Err(KeyError::new(format!("the key set has more than {MAX_KEYS} keys")));
+            return Err(KeyError::unsupported(format!("the key set has more than {MAX_KEYS} keys")));
         }
         let keys: Arc<[NamedKey]> = set.keys.iter().flat_map(|jwk| named_keys(jwk, algorithms)).collect();
         if keys.is_empty() {
-            return Err(KeyError::new("the key set has no usable key: none has a supported type and is valid"));
+            return Err(KeyError::unsupported("the key set has no usable key: none has a supported type and is valid"));
         }
         Ok(Self(keys))
     }

@@ -51,12 +51,12 @@ mod file;
 mod hmac;
 mod hs256_secret;
 mod jwk;
+mod key_error;
 mod key_set;
 mod key_type;
 mod parsed_jwk;
 mod pem;
 mod pkcs8;
-mod refusal;
 #[cfg(feature = "remote")]
 pub mod remote;
 mod ring;
@@ -71,11 +71,10 @@ mod thumbprint;
 mod trusted;
 mod verifying_key;
 
-use std::path::Path;
-
 pub use self::algorithm::Algorithm;
 pub use self::hmac::HmacAlgorithm;
 pub(crate) use self::hmac::check_secret as check_hmac_secret;
+pub use self::key_error::{KeyError, KeyErrorKind};
 pub use self::key_set::KeySet;
 pub use self::ring::KeyRing;
 pub(crate) use self::ring::{KeySnapshot, Lease, NoSigningKey, SharedKeys, Trust, TrustLevel};
@@ -85,20 +84,3 @@ pub(crate) use self::signing_key::Signing;
 pub use self::signing_key::SigningKey;
 pub(crate) use self::trusted::{FoundKey, NoKey, TrustedKeys};
 pub use self::verifying_key::VerifyingKey;
-
-/// A key could not be created or loaded. The text says how to fix it, and never contains the key.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct KeyError {
-    message: String,
-}
-
-impl KeyError {
-    pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into() }
-    }
-
-    fn in_file(self, path: &Path) -> Self {
-        Self::new(format!("{}: {self}", path.display()))
-    }
-}

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::jwk::PublicNumbers;
 use super::key_type::KeyType;
 use super::pkcs8::{Pkcs8, encode, encode_octets};
-use super::{Algorithm, KeyError, refusal};
+use super::{Algorithm, KeyError, key_error};
 
 /// A key whose members permit the intended use.
 pub(super) struct ParsedJwk<'a> {
@@ -58,12 +58,12 @@ impl<'a> ParsedJwk<'a> {
     pub(super) fn new(json: &'a [u8], purpose: Purpose) -> Result<Self, KeyError> {
         // serde alone would also accept an array for the struct.
         if !json.trim_ascii_start().starts_with(b"{") {
-            return Err(KeyError::new("not a JWK (RFC 7517); expected a JSON object, which begins with a brace"));
+            return Err(KeyError::malformed("not a JWK (RFC 7517); expected a JSON object, which begins with a brace"));
         }
         // The text of serde_json's error may quote the key.
         let members: Members<'_> = serde_json::from_slice(json).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            KeyError::new(format!(
+            KeyError::malformed(format!(
                 "not a JWK (RFC 7517); expected a JSON object of strings with unique names; see line {line}, column {column}"
             ))
         })?;
@@ -83,7 +83,7 @@ impl<'a> ParsedJwk<'a> {
         match self.key_type {
             KeyType::P256 | KeyType::P384 => {
                 PublicNumbers::from_coordinates(self.fixed("x", x)?.to_vec(), self.fixed("y", y)?.to_vec())
-                    .ok_or_else(refusal::unknown_public_key)
+                    .ok_or_else(key_error::unknown_public_key)
             }
             KeyType::Ed25519 => Ok(PublicNumbers::Ed25519 { x: self.fixed("x", x)?.to_vec() }),
             KeyType::Rsa => Ok(PublicNumbers::Rsa { n: number("n", n)?, e: number("e", e)? }),
@@ -110,7 +110,9 @@ impl<'a> ParsedJwk<'a> {
     fn rsa_private_key(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let Members { n, e, d, p, q, dp, dq, qi, oth, .. } = &self.members;
         if oth.is_some() {
-            return Err(KeyError::new("the JWK has more than two primes (`oth`): use an RSA key with two primes"));
+            return Err(KeyError::unsupported(
+                "the JWK has more than two primes (`oth`): use an RSA key with two primes",
+            ));
         }
         let [modulus, public_exponent] = [octets("n", *n)?, octets("e", *e)?];
         let private_exponent = octets("d", *d)?;
@@ -134,7 +136,7 @@ impl<'a> ParsedJwk<'a> {
         let bytes = octets(name, text)?;
         match self.key_type.width() {
             Some(width) if bytes.len() != width => {
-                Err(KeyError::new(format!("the JWK's `{name}` must be {width} bytes, leading zeros included")))
+                Err(KeyError::malformed(format!("the JWK's `{name}` must be {width} bytes, leading zeros included")))
             }
             _ => Ok(bytes),
         }
@@ -145,15 +147,15 @@ impl Members<'_> {
     fn key_type(&self) -> Result<KeyType, KeyError> {
         match (self.kty, self.crv) {
             (None, _) if self.keys.is_some() => {
-                Err(KeyError::new("this is a JWK Set (RFC 7517 §5): use one of its `keys`"))
+                Err(KeyError::mismatch("this is a JWK Set (RFC 7517 §5): use one of its `keys`"))
             }
-            (None, _) => Err(KeyError::new("not a JWK: it has no `kty` (RFC 7517 §4.1)")),
-            (Some("oct"), _) => Err(KeyError::new(
+            (None, _) => Err(KeyError::malformed("not a JWK: it has no `kty` (RFC 7517 §4.1)")),
+            (Some("oct"), _) => Err(KeyError::mismatch(
                 "the JWK is a shared secret (`kty` `oct`), with which every verifier could forge: use a key pair, or \
                  pass its decoded `k` to `SigningKey::dangerous_hs256_verifiers_can_forge`",
             )),
             (Some(kty), crv) => KeyType::from_jwk(kty, crv).ok_or_else(|| {
-                KeyError::new(
+                KeyError::unsupported(
                     "the JWK's `kty` and `crv` are unsupported: use `EC` with `P-256` or `P-384`, `OKP` with \
                      `Ed25519`, or `RSA` without `crv`",
                 )
@@ -165,10 +167,10 @@ impl Members<'_> {
     fn check_use(&self, purpose: Purpose) -> Result<(), KeyError> {
         let operation = if purpose == Purpose::Sign { "sign" } else { "verify" };
         if self.public_key_use.is_some_and(|name| name != "sig") {
-            return Err(KeyError::new("the JWK is not for signatures: its `use` must be `sig` or absent"));
+            return Err(KeyError::mismatch("the JWK is not for signatures: its `use` must be `sig` or absent"));
         }
         if self.key_ops.as_ref().is_some_and(|operations| !operations.contains(&operation)) {
-            return Err(KeyError::new(format!(
+            return Err(KeyError::mismatch(format!(
                 "the JWK is not for this purpose: its `key_ops` must contain `{operation}`"
             )));
         }
@@ -179,7 +181,7 @@ impl Members<'_> {
     fn algorithm(&self, key_type: KeyType) -> Result<Algorithm, KeyError> {
         let Some(alg) = self.alg else { return Ok(key_type.default_algorithm()) };
         Algorithm::from_name(alg).filter(|algorithm| key_type.has(*algorithm)).ok_or_else(|| {
-            KeyError::new("the JWK's `alg` does not fit its key type, or is unsupported (see `Algorithm`)")
+            KeyError::unsupported("the JWK's `alg` does not fit its key type, or is unsupported (see `Algorithm`)")
         })
     }
 
@@ -190,12 +192,12 @@ impl Members<'_> {
 }
 
 fn octets(name: &str, text: Option<&str>) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let text = text.ok_or_else(|| KeyError::new(format!("the JWK has no `{name}`, which its `kty` requires")))?;
+    let text = text.ok_or_else(|| KeyError::malformed(format!("the JWK has no `{name}`, which its `kty` requires")))?;
     // Decoded into a buffer of our own, so that it is wiped even if decoding fails half-way.
     let mut octets = Zeroizing::new(vec![0; text.len()]);
     let length = Base64UrlUnpadded::decode(text, &mut octets)
         .map(<[u8]>::len)
-        .map_err(|_| KeyError::new(format!("the JWK's `{name}` is not base64url without padding")))?;
+        .map_err(|_| KeyError::malformed(format!("the JWK's `{name}` is not base64url without padding")))?;
     octets.truncate(length);
     Ok(octets)
 }
@@ -208,18 +210,18 @@ fn number(name: &str, text: Option<&str>) -> Result<Vec<u8>, KeyError> {
 }
 
 fn uint(octets: &[u8]) -> Result<UintRef<'_>, KeyError> {
-    UintRef::new(octets).map_err(|_| refusal::unknown_private_key())
+    UintRef::new(octets).map_err(|_| key_error::unknown_private_key())
 }
 
 fn private_jwk_for_public() -> KeyError {
-    KeyError::new(
+    KeyError::mismatch(
         "this JWK contains a private key, which a verifier must not have: remove `d` and the members that go \
          with it, or use `SigningKey::from_jwk(…)?.verifying_key()`",
     )
 }
 
 fn public_jwk_for_private() -> KeyError {
-    KeyError::new(
+    KeyError::mismatch(
         "this JWK contains no private key, since it has no `d`: use the private one, or, to verify only, call \
          `VerifyingKey::from_jwk`",
     )

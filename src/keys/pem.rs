@@ -4,7 +4,7 @@ use base64ct::{Base64, Encoding as _};
 use zeroize::Zeroizing;
 
 use super::KeyError;
-use super::refusal;
+use super::key_error;
 use super::structure::Structure;
 
 /// A section of a PEM text, not yet decoded.
@@ -20,8 +20,8 @@ pub(super) fn private_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
     let mut private = sections.into_iter().filter(|section| section.structure.is_private());
     match (private.next(), private.next()) {
         (Some(section), None) => Ok(section),
-        (None, _) => Err(refusal::no_private_key(&structures)),
-        (Some(_), Some(_)) => Err(refusal::several("private")),
+        (None, _) => Err(key_error::no_private_key(&structures)),
+        (Some(_), Some(_)) => Err(key_error::several("private")),
     }
 }
 
@@ -30,13 +30,13 @@ pub(super) fn public_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
     let sections = sections(text)?;
     let structures = structures(&sections);
     if structures.iter().any(|structure| structure.is_private()) {
-        return Err(refusal::private_for_public());
+        return Err(key_error::private_for_public());
     }
     let mut public = sections.into_iter().filter(|section| section.structure.is_public());
     match (public.next(), public.next()) {
         (Some(section), None) => Ok(section),
-        (None, _) => Err(refusal::no_public_key(&structures)),
-        (Some(_), Some(_)) => Err(refusal::several("public")),
+        (None, _) => Err(key_error::no_public_key(&structures)),
+        (Some(_), Some(_)) => Err(key_error::several("public")),
     }
 }
 
@@ -95,7 +95,7 @@ impl<'a> Section<'a> {
             }
             body.push(line);
         }
-        Err(KeyError::new(
+        Err(KeyError::malformed(
             "a PEM section has no end line, or that of another section: the text may be cut, or its lines joined",
         ))
     }
@@ -111,7 +111,7 @@ impl<'a> Section<'a> {
         // Decoded into a buffer of our own, so that it is wiped even if decoding fails half-way.
         let mut der = Zeroizing::new(vec![0; text.len()]);
         let length = Base64::decode(&**text, &mut der).map(<[u8]>::len);
-        der.truncate(length.map_err(|_| KeyError::new("a PEM section is not base64; it may be cut or edited"))?);
+        der.truncate(length.map_err(|_| KeyError::malformed("a PEM section is not base64; it may be cut or edited"))?);
         Ok(der)
     }
 }

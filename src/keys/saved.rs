@@ -108,7 +108,6 @@ pub(super) fn load_or_create(path: &Path, generated: Algorithm) -> Result<Signin
 
 fn load(path: &Path, content: &[u8]) -> Result<SigningKey, KeyError> {
     SigningKey::from_content(content).map_err(|error| {
-        KeyError::new(format!("{error}; the file exists and is not replaced; delete it to create a new key"))
-            .in_file(path)
+        error.with_advice("; the file exists and is not replaced; delete it to create a new key").in_file(path)
     })
 }

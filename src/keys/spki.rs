@@ -6,8 +6,8 @@ use pkcs8::spki::SubjectPublicKeyInfoRef;
 
 use super::KeyError;
 use super::jwk::PublicNumbers;
+use super::key_error;
 use super::key_type::KeyType;
-use super::refusal;
 use super::structure::Structure;
 
 /// Returns the numbers of a public key in any structure.
@@ -15,10 +15,10 @@ pub(super) fn public_numbers(structure: Structure, der: &[u8]) -> Result<PublicN
     match structure {
         Structure::Spki => spki(der)?,
         Structure::Pkcs1Public => rsa(der),
-        _ if structure.is_private() => return Err(refusal::private_for_public()),
-        _ => return Err(refusal::no_public_key(&[structure])),
+        _ if structure.is_private() => return Err(key_error::private_for_public()),
+        _ => return Err(key_error::no_public_key(&[structure])),
     }
-    .ok_or_else(refusal::unknown_public_key)
+    .ok_or_else(key_error::unknown_public_key)
 }
 
 fn spki(der: &[u8]) -> Result<Option<PublicNumbers>, KeyError> {
@@ -46,7 +46,7 @@ fn rsa(der: &[u8]) -> Option<PublicNumbers> {
 }
 
 fn compressed() -> KeyError {
-    KeyError::new(
+    KeyError::unsupported(
         "the public key has a compressed point, which is unsupported: convert it with \
          `openssl ec -pubin -in KEY -conv_form uncompressed -pubout`",
     )

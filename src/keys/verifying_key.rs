@@ -9,7 +9,7 @@ use super::backend::PublicKey;
 use super::hs256_secret::Hs256Secret;
 use super::jwk::PublicNumbers;
 use super::parsed_jwk::{ParsedJwk, Purpose};
-use super::{Algorithm, KeyError, pem, refusal, spki};
+use super::{Algorithm, KeyError, key_error, pem, spki};
 
 /// A public key that verifies tokens of one algorithm, parsed once. Clones share it.
 ///
@@ -78,13 +78,15 @@ impl VerifyingKey {
         match &self.0.half {
             Half::Public { numbers, .. } if numbers.key_type().has(algorithm) => Self::new(numbers.clone(), algorithm),
             Half::Shared(_) if algorithm == own => Ok(self.clone()),
-            _ => Err(KeyError::new(format!("a key for {own} does not support {algorithm}: load a key of its type"))),
+            _ => {
+                Err(KeyError::mismatch(format!("a key for {own} does not support {algorithm}: load a key of its type")))
+            }
         }
     }
 
     pub(super) fn new(numbers: PublicNumbers, algorithm: Algorithm) -> Result<Self, KeyError> {
         numbers.check()?;
-        let key = PublicKey::parse(&numbers, algorithm).map(Box::new).ok_or_else(refusal::unknown_public_key)?;
+        let key = PublicKey::parse(&numbers, algorithm).map(Box::new).ok_or_else(key_error::unknown_public_key)?;
         let key_id = numbers.thumbprint();
         Ok(Self(Arc::new(Parsed { key_id, algorithm, half: Half::Public { key, numbers } })))
     }

@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn the_error_of_a_database_client_is_cut_off() {
-        let sent = crate::keys::KeyError::new("x".repeat(100_000));
+        let sent = crate::keys::KeyError::malformed("x".repeat(100_000));
         let text = StoreError::of_client(&sent).source().unwrap().to_string();
         assert!(text.len() < 1_100 && text.ends_with('…'), "{} bytes", text.len());
     }

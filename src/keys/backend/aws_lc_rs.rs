@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{
 
 use zeroize::Zeroizing;
 
-use super::{KeyError, KeyType, Pkcs8, PublicNumbers, refusal, uncompressed};
+use super::{KeyError, KeyType, Pkcs8, PublicNumbers, key_error, uncompressed};
 use crate::keys::{Algorithm, HmacAlgorithm};
 
 pub(in crate::keys) enum KeyPair {
@@ -25,9 +25,9 @@ impl KeyPair {
             Algorithm::ES256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map(Self::Ecdsa),
             Algorithm::ES384 => EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).map(Self::Ecdsa),
             Algorithm::EdDSA => Ed25519KeyPair::generate().map(Self::Ed25519),
-            _ => return Err(refusal::rsa_is_not_generated()),
+            _ => return Err(key_error::rsa_is_not_generated()),
         };
-        pair.map_err(|_| KeyError::new("aws-lc-rs cannot generate a key"))
+        pair.map_err(|_| KeyError::backend("aws-lc-rs cannot generate a key"))
     }
 
     pub(in crate::keys) fn from_pkcs8(key: &Pkcs8) -> Result<Self, KeyError> {
@@ -37,7 +37,7 @@ impl KeyPair {
             KeyType::Ed25519 => Ed25519KeyPair::from_pkcs8(&key.der).map(Self::Ed25519),
             KeyType::Rsa => RsaKeyPair::from_pkcs8(&key.der).map(Self::Rsa),
         }
-        .map_err(|_| refusal::unknown_private_key())
+        .map_err(|_| key_error::unknown_private_key())
     }
 
     /// Returns the private key as PKCS#8, version 1, which every reader supports.
@@ -48,7 +48,7 @@ impl KeyPair {
             Self::Ed25519(pair) => pair.to_pkcs8v1().map(|der| wiped(der.as_ref())),
             Self::Rsa(pair) => pair.as_der().map(|der: Pkcs8V1Der<'_>| wiped(der.as_ref())),
         }
-        .map_err(|_| KeyError::new("aws-lc-rs cannot encode the private key"))
+        .map_err(|_| KeyError::backend("aws-lc-rs cannot encode the private key"))
     }
 
     pub(in crate::keys) fn public_numbers(&self) -> PublicNumbers {

@@ -20,7 +20,7 @@ pub(super) use self::rust_crypto::{HmacKey, KeyPair, PublicKey};
 use super::jwk::PublicNumbers;
 use super::key_type::KeyType;
 use super::pkcs8::Pkcs8;
-use super::{KeyError, refusal};
+use super::{KeyError, key_error};
 
 /// Returns the uncompressed point of two coordinates (SEC 1 §2.3.3).
 fn uncompressed(x: &[u8], y: &[u8]) -> Vec<u8> {

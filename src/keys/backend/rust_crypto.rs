@@ -11,7 +11,7 @@ use rsa::traits::PublicKeyParts as _;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
-use super::{KeyError, KeyType, Pkcs8, PublicNumbers, refusal, uncompressed};
+use super::{KeyError, KeyType, Pkcs8, PublicNumbers, key_error, uncompressed};
 use crate::keys::jwk::RSA_BITS;
 use crate::keys::pkcs8::encode_octets;
 use crate::keys::{Algorithm, HmacAlgorithm};
@@ -28,7 +28,7 @@ impl KeyPair {
             Algorithm::ES256 => Ok(Self::P256(p256::ecdsa::SigningKey::random(&mut OsRng))),
             Algorithm::ES384 => Ok(Self::P384(p384::ecdsa::SigningKey::random(&mut OsRng))),
             Algorithm::EdDSA => Ok(Self::Ed25519(ed25519_dalek::SigningKey::generate(&mut OsRng))),
-            _ => Err(refusal::rsa_is_not_generated()),
+            _ => Err(key_error::rsa_is_not_generated()),
         }
     }
 
@@ -39,7 +39,7 @@ impl KeyPair {
             KeyType::Ed25519 => ed25519_dalek::SigningKey::from_pkcs8_der(&key.der).map(Self::Ed25519),
             KeyType::Rsa => return Err(rsa_does_not_sign()),
         }
-        .map_err(|_| refusal::unknown_private_key())
+        .map_err(|_| key_error::unknown_private_key())
     }
 
     /// Returns the private key as PKCS#8, version 1, which every reader supports.
@@ -53,7 +53,7 @@ impl KeyPair {
             }
         }
         .map(|document| document.to_bytes())
-        .map_err(|_| KeyError::new("cannot encode the private key"))
+        .map_err(|_| KeyError::backend("cannot encode the private key"))
     }
 
     pub(in crate::keys) fn public_numbers(&self) -> PublicNumbers {
@@ -120,7 +120,7 @@ impl PublicKey {
 }
 
 fn rsa_does_not_sign() -> KeyError {
-    KeyError::new(
+    KeyError::unsupported(
         "RSA keys only verify with the feature `rust_crypto`, since signing with the `rsa` crate leaks the key through its \
          timing (RUSTSEC-2023-0071): enable the feature `aws_lc_rs`, or sign with a key of P-256, P-384 or Ed25519",
     )

@@ -98,7 +98,8 @@ pub(super) fn seal(
         seal: String::new(),
     };
     document.seal = by.seal(&document.context(ring), b"")?.text;
-    serde_json::to_string(&document).map_err(|error| KeyError::new(format!("the key ring cannot be written: {error}")))
+    serde_json::to_string(&document)
+        .map_err(|error| KeyError::backend(format!("the key ring cannot be written: {error}")))
 }
 
 fn seal_row(
@@ -109,7 +110,9 @@ fn seal_row(
     by: &KeyEncryptionKey,
 ) -> Result<Row, KeyError> {
     let jwk = entry.public.to_jwk().ok_or_else(|| {
-        KeyError::new("a secret for HS256 cannot be in a shared ring: verifiers elsewhere could not check its tokens")
+        KeyError::unsupported(
+            "a secret for HS256 cannot be in a shared ring: verifiers elsewhere could not check its tokens",
+        )
     })?;
     let public = serde_json::to_string(&jwk);
     let mut row = Row {
@@ -118,7 +121,7 @@ fn seal_row(
         since: entry.since,
         since_version: entry.since_version,
         everywhere_at: entry.everywhere_at,
-        public: public.map_err(|error| KeyError::new(format!("the public key cannot be written: {error}")))?,
+        public: public.map_err(|error| KeyError::backend(format!("the public key cannot be written: {error}")))?,
         private: String::new(),
     };
     // What never signs again is not kept.
@@ -140,18 +143,19 @@ pub(super) fn open(
     known: &PrivateKeys,
     fallback: &RingState,
 ) -> Result<Opened, KeyError> {
-    let broken = |what: &str| KeyError::new(format!("the key ring `{ring}` in the store {what}"));
+    let place = format!("the key ring `{ring}` in the store");
+    let broken = |what: &str| KeyError::malformed(format!("{place} {what}"));
     let document: Document =
         serde_json::from_str(text).map_err(|error| broken(&format!("is not readable: {error}")))?;
     if document.format != FORMAT {
-        return Err(broken(&format!(
-            "has the format {}, and this version of the crate reads {FORMAT}; use a newer version",
+        return Err(KeyError::unsupported(format!(
+            "{place} has the format {}, and this version of the crate reads {FORMAT}; use a newer version",
             document.format
         )));
     }
     if !by.has(&document.encrypted_by) {
-        return Err(broken(&format!(
-            "is encrypted with the key-encryption key `{}`, and this process has `{}`; use the key that encrypted it, or add it \
+        return Err(KeyError::mismatch(format!(
+            "{place} is encrypted with the key-encryption key `{}`, and this process has `{}`; use the key that encrypted it, or add it \
              with KeyEncryptionKey::also",
             document.encrypted_by.chars().take(16).collect::<String>().escape_debug(),
             by.names()

@@ -91,7 +91,8 @@ impl History {
 
 fn random_mark() -> Result<String, KeyError> {
     let mut bits = [0; 12];
-    fill_random(&mut bits).ok_or_else(|| KeyError::new("the system has no random bytes for the mark of a version"))?;
+    fill_random(&mut bits)
+        .ok_or_else(|| KeyError::backend("the system has no random bytes for the mark of a version"))?;
     Ok(URL_SAFE_NO_PAD.encode(bits))
 }
 

@@ -279,6 +279,6 @@ impl Keeper {
 fn random_name() -> Result<String, KeyError> {
     let mut bits = [0; 12];
     fill_random(&mut bits)
-        .ok_or_else(|| KeyError::new("the system has no random bytes for the name of this replica"))?;
+        .ok_or_else(|| KeyError::backend("the system has no random bytes for the name of this replica"))?;
     Ok(URL_SAFE_NO_PAD.encode(bits))
 }

@@ -57,13 +57,13 @@ impl KeyEncryptionKey {
         let bytes = bytes.as_ref();
         let cipher = <&[u8; LENGTH]>::try_from(bytes).ok().and_then(Cipher::new);
         let cipher = cipher.ok_or_else(|| {
-            KeyError::new(format!(
+            KeyError::malformed(format!(
                 "the key-encryption key has {} bytes, and needs {LENGTH} random ones; create it with `openssl rand -base64 32`",
                 bytes.len()
             ))
         })?;
         if bytes.iter().all(|byte| Some(byte) == bytes.first()) {
-            return Err(KeyError::new(
+            return Err(KeyError::too_weak(
                 "all bytes of the key-encryption key are the same; create it with `openssl rand -base64 32`",
             ));
         }
@@ -82,7 +82,7 @@ impl KeyEncryptionKey {
     pub fn from_base64(text: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let bytes = STANDARD.decode(text.as_ref().trim_ascii()).map(Zeroizing::new);
         let bytes = bytes.map_err(|_| {
-            KeyError::new("the key-encryption key is not in base64; create it with `openssl rand -base64 32`")
+            KeyError::malformed("the key-encryption key is not in base64; create it with `openssl rand -base64 32`")
         })?;
         Self::from_bytes(&*bytes)
     }
@@ -94,9 +94,9 @@ impl KeyEncryptionKey {
     /// If the variable is not set, or as for [`from_base64`](Self::from_base64). The message names the variable.
     pub fn from_env(variable: &str) -> Result<Self, KeyError> {
         let text = std::env::var(variable).map(Zeroizing::new);
-        let text =
-            text.map_err(|_| KeyError::new(format!("{variable} is not set; set it to `openssl rand -base64 32`")))?;
-        Self::from_base64(text.as_bytes()).map_err(|error| KeyError::new(format!("{variable}: {error}")))
+        let text = text
+            .map_err(|_| KeyError::unreadable(format!("{variable} is not set; set it to `openssl rand -base64 32`")))?;
+        Self::from_base64(text.as_bytes()).map_err(|error| error.within(variable))
     }
 
     /// Reads it from a file, in base64. A file that others can read is warned about, as by
@@ -118,7 +118,8 @@ impl KeyEncryptionKey {
     /// If the function fails, or as for [`from_bytes`](Self::from_bytes).
     pub fn from_fn<E: fmt::Display>(read: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Self, KeyError> {
         let bytes = read().map(Zeroizing::new);
-        let bytes = bytes.map_err(|error| KeyError::new(format!("cannot read the key-encryption key: {error}")))?;
+        let bytes =
+            bytes.map_err(|error| KeyError::unreadable(format!("cannot read the key-encryption key: {error}")))?;
         Self::from_bytes(&*bytes)
     }
 
@@ -152,12 +153,12 @@ impl KeyEncryptionKey {
     /// Encrypts with the key of this name.
     pub(super) fn seal_as(&self, name: &str, context: &[u8], plain: &[u8]) -> Result<Sealed, KeyError> {
         let own = self.0.iter().find(|own| own.name == name);
-        let own = own.ok_or_else(|| KeyError::new("there is no key-encryption key of this name"))?;
+        let own = own.ok_or_else(|| KeyError::mismatch("there is no key-encryption key of this name"))?;
         let mut nonce = [0; NONCE];
-        fill_random(&mut nonce).ok_or_else(|| KeyError::new("the system has no random bytes for a nonce"))?;
+        fill_random(&mut nonce).ok_or_else(|| KeyError::backend("the system has no random bytes for a nonce"))?;
         let mut text = Zeroizing::new(Vec::with_capacity(plain.len() + 16));
         text.extend_from_slice(plain);
-        own.cipher.seal(nonce, context, &mut text).ok_or_else(|| KeyError::new("the text cannot be encrypted"))?;
+        own.cipher.seal(nonce, context, &mut text).ok_or_else(|| KeyError::backend("the text cannot be encrypted"))?;
         Ok(Sealed { by: own.name.clone(), text: STANDARD.encode([&nonce[..], &text].concat()) })
     }
 

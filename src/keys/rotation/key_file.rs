@@ -188,7 +188,7 @@ impl KeyFileBuilder {
             Some(algorithm) => key.with_algorithm(algorithm),
             None => Ok(key),
         });
-        key.map_err(|error| KeyError::new(format!("{}: {error}", self.path.display())))
+        key.map_err(|error| error.in_file(&self.path))
     }
 }
 
@@ -315,7 +315,7 @@ impl Loaded {
         let key_id = key.key_id().to_owned();
         let state = self.state.entry(&key_id).map(|entry| entry.state);
         if matches!(state, Some(KeyState::Retired | KeyState::Distrusted)) {
-            return Err(KeyError::new(format!(
+            return Err(KeyError::mismatch(format!(
                 "the key `{key_id}` in the file signed before and retires; put a new key there"
             )));
         }

@@ -51,17 +51,18 @@ fn paths(folder: &Path) -> Result<Vec<PathBuf>, KeyError> {
             paths.push(path);
         }
         if paths.len() > MAX_FILES {
-            return Err(KeyError::new(format!(
+            return Err(KeyError::unsupported(format!(
                 "the folder {} contains more than {MAX_FILES} files of keys; remove those whose keys have retired",
                 folder.display()
-            )));
+            ))
+            .at(folder));
         }
     }
     Ok(paths)
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> KeyError {
-    KeyError::new(format!("cannot read the key folder or file {}: {error}", path.display()))
+    KeyError::unreadable(format!("cannot read the key folder or file {}: {error}", path.display())).at(path)
 }
 
 impl Loaded {
@@ -87,7 +88,7 @@ impl Loaded {
     pub(super) fn take_all(&mut self, found: Vec<Found>, now: u64) -> Result<Vec<Step>, KeyError> {
         let present: HashSet<String> = found.iter().map(|found| found.key.key_id().to_owned()).collect();
         if let Some(signs) = self.state.signing().filter(|entry| !present.contains(entry.key_id())) {
-            return Err(KeyError::new(format!(
+            return Err(KeyError::unreadable(format!(
                 "the file of the key `{}` is gone, and the key signs; put the file back, add a new key, and remove the old file \
                  when the new key signs",
                 signs.key_id()

@@ -9,7 +9,7 @@ use crate::keys::backend::KeyPair;
 use crate::keys::parsed_jwk::{ParsedJwk, Purpose};
 use crate::keys::pkcs8::Pkcs8;
 use crate::keys::structure::Structure;
-use crate::keys::{KeyError, file, pem, refusal};
+use crate::keys::{KeyError, file, key_error, pem};
 
 impl SigningKey {
     /// Loads the only private key of a PEM text (RFC 7468), unencrypted: PKCS#8 (`PRIVATE KEY`), SEC1 (`EC PRIVATE KEY`) or
@@ -22,7 +22,7 @@ impl SigningKey {
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let section = pem::private_section(pem.as_ref())?;
         if section.has_headers() {
-            return Err(refusal::encrypted_by_old_tools());
+            return Err(key_error::encrypted_by_old_tools());
         }
         Self::from_structure(section.structure, section.der()?)
     }
@@ -44,10 +44,10 @@ impl SigningKey {
 
         let section = pem::private_section(pem.as_ref())?;
         if section.has_headers() {
-            return Err(refusal::encrypted_by_old_tools());
+            return Err(key_error::encrypted_by_old_tools());
         }
         if section.structure != Structure::Encrypted {
-            return Err(KeyError::new("the private key is not encrypted: load it with `SigningKey::from_pem`"));
+            return Err(KeyError::mismatch("the private key is not encrypted: load it with `SigningKey::from_pem`"));
         }
         let der = encrypted_pem::decrypt(&section.der()?, passphrase.as_ref())?;
         match Structure::detect(&der) {
@@ -81,7 +81,7 @@ impl SigningKey {
         let jwk = ParsedJwk::new(json.as_ref(), Purpose::Sign)?;
         let pair = KeyPair::from_pkcs8(&jwk.to_pkcs8()?)?;
         if pair.public_numbers() != jwk.public_numbers()? {
-            return Err(KeyError::new(
+            return Err(KeyError::mismatch(
                 "the JWK's private half (`d`) does not belong to its public half: export the key again",
             ));
         }

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::backend::KeyPair;
 use super::external_key::ExternalKey;
 use super::hs256_secret::Hs256Secret;
-use super::{Algorithm, KeyError, SignError, Signer, SignerLimits, VerifyingKey, refusal};
+use super::{Algorithm, KeyError, SignError, Signer, SignerLimits, VerifyingKey, key_error};
 use crate::base64url;
 
 /// A private key that signs tokens, in memory or behind a [`Signer`]. Its `Debug` shows only its id and algorithm.
@@ -63,7 +63,7 @@ impl SigningKey {
     /// For an RSA algorithm (create RSA keys once, with `openssl genpkey -algorithm RSA`), for HS256, and if the backend fails.
     pub fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
         if algorithm == Algorithm::HS256 {
-            return Err(refusal::secrets_are_not_generated());
+            return Err(key_error::secrets_are_not_generated());
         }
         KeyPair::generate(algorithm).and_then(|pair| Self::from_pair(pair, algorithm))
     }
@@ -107,7 +107,7 @@ impl SigningKey {
     pub fn with_algorithm(self, algorithm: Algorithm) -> Result<Self, KeyError> {
         let own = self.algorithm();
         if matches!(self.private, PrivateHalf::External(_)) && algorithm != own {
-            return Err(KeyError::new(format!(
+            return Err(KeyError::mismatch(format!(
                 "the signer signs with {own}, not {algorithm}: select the algorithm in `Signer::verifying_key`"
             )));
         }
@@ -148,13 +148,13 @@ impl SigningKey {
         match &self.private {
             PrivateHalf::Pair(pair) => pair.to_pkcs8(),
             PrivateHalf::Shared(_) => {
-                Err(KeyError::new("a secret for HS256 has no private key format: save the secret itself"))
+                Err(KeyError::unsupported("a secret for HS256 has no private key format: save the secret itself"))
             }
-            PrivateHalf::External(_) => {
-                Err(KeyError::new("the private key is behind a `Signer` and cannot be exported: back it up there"))
-            }
+            PrivateHalf::External(_) => Err(KeyError::unsupported(
+                "the private key is behind a `Signer` and cannot be exported: back it up there",
+            )),
             #[cfg(test)]
-            PrivateHalf::Unable => Err(KeyError::new("this key is only for tests")),
+            PrivateHalf::Unable => Err(KeyError::unsupported("this key is only for tests")),
         }
     }
 
