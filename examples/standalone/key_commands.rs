@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tower_client_credentials::clock::Rfc3339;
-use tower_client_credentials::keys::rotation::{KeyEncryptionKey, KeyManager, KeyRingError, KeyStore, RingStatus};
+use tower_client_credentials::keys::rotation::{
+    KeyEncryptionKey, KeyManager, KeyRingError, KeyRingErrorKind, KeyStore, RingStatus,
+};
 use tower_client_credentials::{Algorithm, SigningKey};
 
 use crate::store::{chain, printable};
@@ -133,13 +135,10 @@ async fn execute(command: &KeyCommand, manager: &KeyManager) -> Result<(), (u8, 
 }
 
 fn failure(error: KeyRingError) -> (u8, String) {
-    let code = match &error {
-        KeyRingError::NoSuchKey(_) => 3,
-        KeyRingError::TooEarly { .. }
-        | KeyRingError::NotEverywhere { .. }
-        | KeyRingError::Signs(_)
-        | KeyRingError::Distrusted(_) => 4,
-        KeyRingError::Key(_) | KeyRingError::Refused(_) => 5,
+    let code = match error.kind() {
+        KeyRingErrorKind::NotFound => 3,
+        KeyRingErrorKind::TooEarly | KeyRingErrorKind::WrongState => 4,
+        KeyRingErrorKind::Refused => 5,
         _ => 1,
     };
     (code, with_commands(&chain(&error)))

@@ -53,6 +53,7 @@ mod key_file;
 #[cfg(test)]
 mod key_file_tests;
 mod key_folder;
+mod key_ring_error;
 mod lifecycle;
 mod manager;
 #[cfg(test)]
@@ -70,6 +71,7 @@ use std::time::SystemTime;
 pub use self::key_encryption::KeyEncryptionKey;
 pub(crate) use self::key_encryption::Sealed;
 pub use self::key_file::{KeyFile, KeyFileBuilder};
+pub use self::key_ring_error::KeyRingErrorKind;
 pub use self::lifecycle::KeyState;
 pub use self::manager::KeyManager;
 pub use self::settings::KeyManagerBuilder;
