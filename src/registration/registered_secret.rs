@@ -47,7 +47,9 @@ impl RegisteredSecret {
     {
         let label = label.into();
         if !(1..=MAX_LABEL_BYTES).contains(&label.len()) || label.contains(char::is_control) {
-            return Err(SecretError::new("invalid label of a secret: use 1 to 64 bytes without control characters"));
+            return Err(SecretError::malformed(
+                "invalid label of a secret: use 1 to 64 bytes without control characters",
+            ));
         }
         let stored = secret.try_into().map_err(Into::into)?;
         Ok(Self { label: label.into(), stored, created_at: None, expires_at: None })

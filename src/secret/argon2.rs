@@ -11,10 +11,10 @@ const IDENT: &str = "$argon2id$";
 
 pub(super) fn hash(secret: &str) -> Result<String, SecretError> {
     let mut salt = [0; 16];
-    fill_random(&mut salt).ok_or_else(|| SecretError::new("the source of random bytes failed"))?;
+    fill_random(&mut salt).ok_or_else(|| SecretError::unavailable("the source of random bytes failed"))?;
     let hash: PasswordHash = Argon2::default()
         .hash_password_with_salt(secret.as_bytes(), &salt)
-        .map_err(|error| SecretError::new(format!("argon2 could not hash the secret: {error}")))?;
+        .map_err(|error| SecretError::unavailable(format!("argon2 could not hash the secret: {error}")))?;
     Ok(hash.to_string())
 }
 

@@ -36,13 +36,14 @@ mod generated;
 #[cfg(feature = "legacy_hashes")]
 mod legacy;
 mod random_text;
+mod secret_error;
 mod stored;
 
-use std::convert::Infallible;
 use std::fmt;
 
 use zeroize::Zeroizing;
 
+pub use self::secret_error::{SecretError, SecretErrorKind};
 pub(crate) use self::stored::Presented;
 pub use self::stored::StoredSecret;
 use crate::client_id::vschar;
@@ -87,7 +88,7 @@ impl ClientSecret {
     /// Returns an error if the source fails.
     pub fn generate_with(random: &dyn Random) -> Result<Self, SecretError> {
         let mut bits = Zeroizing::new([0; 32]);
-        random.fill(&mut *bits).map_err(|_| SecretError::new("the source of random bytes failed"))?;
+        random.fill(&mut *bits).map_err(|_| SecretError::unavailable("the source of random bytes failed"))?;
         Ok(Self { text: Zeroizing::new(generated::format(&bits)), origin: Origin::Random })
     }
 
@@ -101,7 +102,7 @@ impl ClientSecret {
     /// generated secret. The message does not contain the secret.
     pub fn new(text: impl Into<String>) -> Result<Self, SecretError> {
         let text = Zeroizing::new(text.into());
-        let origin = origin(&text).map_err(SecretError::new)?;
+        let origin = origin(&text).map_err(SecretError::malformed)?;
         Ok(Self { text, origin })
     }
 
@@ -139,8 +140,8 @@ impl ClientSecret {
     /// characters, or is a damaged generated secret. The message does not contain the secret.
     pub fn assume_random(text: impl Into<String>) -> Result<Self, SecretError> {
         let text = Zeroizing::new(text.into());
-        if !is_generated(&text).map_err(SecretError::new)? {
-            random_text::check(&text).map_err(SecretError::new)?;
+        if !is_generated(&text).map_err(SecretError::malformed)? {
+            random_text::check(&text).map_err(SecretError::too_weak)?;
         }
         Ok(Self { text, origin: Origin::Random })
     }
@@ -180,11 +181,11 @@ fn from_env(
     take: fn(String) -> Result<ClientSecret, SecretError>,
 ) -> Result<ClientSecret, SecretError> {
     let text = std::env::var(variable).map_err(|_| {
-        SecretError::new(format!(
+        SecretError::missing(format!(
             "the environment variable {variable} is not set, or not valid Unicode; set it to the client's secret"
         ))
     })?;
-    take(text).map_err(|error| SecretError::new(format!("the environment variable {variable}: {error}")))
+    take(text).map_err(|error| error.within(format_args!("the environment variable {variable}")))
 }
 
 fn origin(text: &str) -> Result<Origin, &'static str> {
@@ -226,25 +227,6 @@ fn chosen() -> Result<Origin, &'static str> {
 impl fmt::Debug for ClientSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClientSecret(…)")
-    }
-}
-
-/// A secret could not be created, read or stored. The text says how to fix it, and never contains the secret.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct SecretError {
-    message: String,
-}
-
-impl SecretError {
-    pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into() }
-    }
-}
-
-impl From<Infallible> for SecretError {
-    fn from(never: Infallible) -> Self {
-        match never {}
     }
 }
 

@@ -121,18 +121,18 @@ impl FromStr for StoredSecret {
         if let Some(digest) = text.strip_prefix(SHA256) {
             let digest = STANDARD_NO_PAD.decode(digest).ok().and_then(|digest| digest.try_into().ok());
             return digest.map(|digest| Self(Scheme::Sha256(digest))).ok_or_else(|| {
-                SecretError::new("invalid digest: use `$sha256$` and the 32 bytes of the digest in base64 with the standard alphabet (`+` and `/`) and without `=`; hexadecimal is not accepted")
+                SecretError::malformed("invalid digest: use `$sha256$` and the 32 bytes of the digest in base64 with the standard alphabet (`+` and `/`) and without `=`; hexadecimal is not accepted")
             });
         }
         #[cfg(feature = "argon2")]
         if let Some(checked) = super::argon2::check(text) {
-            return checked.map(|()| Self(Scheme::Argon2(text.into()))).map_err(SecretError::new);
+            return checked.map(|()| Self(Scheme::Argon2(text.into()))).map_err(SecretError::malformed);
         }
         #[cfg(feature = "legacy_hashes")]
         if let Some(checked) = super::legacy::check(text) {
-            return checked.map(|()| Self(Scheme::Legacy(text.into()))).map_err(SecretError::new);
+            return checked.map(|()| Self(Scheme::Legacy(text.into()))).map_err(SecretError::malformed);
         }
-        Err(SecretError::new(
+        Err(SecretError::malformed(
             "unsupported stored secret: use $sha256$…, which is the only form of an API key, with feature `argon2` $argon2id$…, or with feature `legacy_hashes` a \
                  bcrypt or PBKDF2 hash; a secret in plain text is not accepted",
         ))
