@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::client_error::ClientError;
+use super::client_error::{ClientError, ClientErrorKind};
 use super::registered_client::RegisteredClient;
 use super::{Credential, CredentialKind, MAX_SHARED_SECRETS};
 use crate::audience::Audience;
@@ -111,7 +111,8 @@ impl ClientRules {
         if mistakes.peek().is_none() {
             return Ok(());
         }
-        Err(ClientError::new(client.id(), mistakes.collect::<Vec<_>>().join("; ")))
+        let mistakes = mistakes.collect::<Vec<_>>().join("; ");
+        Err(ClientError::of(ClientErrorKind::ServerSettings, client.id().to_string(), mistakes))
     }
 
     fn mistakes<'a>(&'a self, client: &'a RegisteredClient) -> impl Iterator<Item = String> + 'a {

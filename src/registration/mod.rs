@@ -17,7 +17,7 @@ mod registered_client;
 mod registered_secret;
 
 pub use self::client::Client;
-pub use self::client_error::ClientError;
+pub use self::client_error::{ClientError, ClientErrorKind};
 pub use self::client_rules::ClientRules;
 pub(crate) use self::client_rules::shorten;
 pub(crate) use self::client_rules::{AcceptedCredentials, AcceptedSecrets};

@@ -9,7 +9,7 @@ mod tests;
 use std::fmt;
 use std::time::Duration;
 
-use super::client_error::ClientError;
+use super::client_error::{ClientError, ClientErrorKind};
 use super::other_members::OtherMembers;
 use super::registered_client::{RegisteredClient, Registration};
 use super::{ClientAuthMethod, Credential};
@@ -76,7 +76,9 @@ impl Client {
 
     /// Creates a client without a secret, for reading a record.
     pub(crate) fn blank(id: String) -> Self {
-        let id = id.parse().map_err(|error: InvalidClientId| ClientError::of_record(id, error.to_string()));
+        let id = id
+            .parse()
+            .map_err(|error: InvalidClientId| ClientError::of(ClientErrorKind::Registration, id, error.to_string()));
         let client = Registration {
             secrets: Vec::new(),
             credentials: None,

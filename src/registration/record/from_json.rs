@@ -36,3 +36,16 @@ pub(crate) enum InvalidRecord {
 struct Named {
     client_id: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{InvalidRecord, from_json};
+    use crate::registration::ClientErrorKind;
+
+    #[test]
+    fn the_error_of_a_record_that_does_not_fit_together_has_the_kind_of_a_record() {
+        let record = r#"{"client_id":"billing","audiences":["api"]}"#;
+        let Err(InvalidRecord::Client(error)) = from_json(record) else { panic!("`api` is no audience") };
+        assert_eq!((error.kind(), error.client()), (ClientErrorKind::Record, "billing"), "{error}");
+    }
+}

@@ -46,7 +46,7 @@ pub(crate) use self::from_json::from_json;
 use self::secret::SecretRecord;
 use self::version::NEW_MEMBERS;
 use super::other_members::OtherMembers;
-use super::{Client, ClientAuthMethod, ClientError, RegisteredClient};
+use super::{Client, ClientAuthMethod, ClientError, ClientErrorKind, RegisteredClient};
 use crate::audience::{Audience, InvalidAudience};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
@@ -202,7 +202,7 @@ impl Record {
     /// Creates the client with the public setters, so that the same rules apply to a record.
     pub(crate) fn register(self) -> Result<RegisteredClient, ClientError> {
         let id = self.client_id.clone();
-        self.checked().map_err(|mistake| ClientError::of_record(id, mistake))
+        self.checked().map_err(|mistake| ClientError::of(ClientErrorKind::Record, id, mistake))
     }
 
     fn checked(self) -> Result<RegisteredClient, String> {
