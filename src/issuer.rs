@@ -36,6 +36,14 @@ pub struct InvalidIssuer {
     reason: &'static str,
 }
 
+impl InvalidIssuer {
+    /// Returns the value that was given: escaped and truncated, without a password or a query.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+}
+
 impl Issuer {
     /// Parses an issuer. It may have plain `http` if `plain_http` allows it.
     pub(crate) fn new(text: &str, plain_http: PlainHttp) -> Result<Self, InvalidIssuer> {

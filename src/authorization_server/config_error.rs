@@ -86,7 +86,72 @@ pub enum ConfigError {
     Document(String),
 }
 
+/// The kind of a [`ConfigError`]: the settings to correct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConfigErrorKind {
+    /// The issuer identifier.
+    Issuer,
+    /// The settings for a proxy in front of the server: the public URL, its path, or the address of the peer.
+    Proxy,
+    /// The resources, the default audience or the scopes.
+    Resources,
+    /// The registration of a client; [`ConfigError::value`] is its id.
+    Client,
+    /// The lifetime of tokens, or a limit.
+    Limits,
+    /// The client assertions.
+    Assertions,
+    /// The paths of the endpoints, or what an endpoint needs.
+    Endpoints,
+    /// The clock, which must be that of the key ring.
+    Clock,
+    /// Texts that a document or a header cannot contain.
+    Document,
+}
+
 impl ConfigError {
+    /// Returns the kind: the settings to correct.
+    #[must_use]
+    pub const fn kind(&self) -> ConfigErrorKind {
+        match self {
+            Self::Issuer(_) => ConfigErrorKind::Issuer,
+            Self::PublicUrl(_) | Self::NoIssuerPath(_) | Self::NoPeerAddress => ConfigErrorKind::Proxy,
+            Self::Audience { .. } | Self::ResourceTwice(_) | Self::ResourceSpelledTwice(..) | Self::UnknownScope(_) => {
+                ConfigErrorKind::Resources
+            }
+            Self::Client(_) => ConfigErrorKind::Client,
+            Self::Lifetime(_) | Self::Limits(_) => ConfigErrorKind::Limits,
+            Self::Assertions(_) => ConfigErrorKind::Assertions,
+            Self::Path(_) | Self::PathTwice(_) | Self::NoRevocations => ConfigErrorKind::Endpoints,
+            Self::KeyRingClock => ConfigErrorKind::Clock,
+            Self::Document(_) => ConfigErrorKind::Document,
+        }
+    }
+
+    /// Returns the value that is invalid, if it is one: an issuer, a URL, a resource, a scope, a client id or a path. A URL is without
+    /// its password and its query.
+    #[must_use]
+    pub fn value(&self) -> Option<&str> {
+        match self {
+            Self::Issuer(error) | Self::PublicUrl(error) => Some(error.value()),
+            Self::Audience { audience: value, .. }
+            | Self::UnknownScope(value)
+            | Self::Path(value)
+            | Self::PathTwice(value) => Some(value),
+            Self::ResourceTwice(audience) | Self::ResourceSpelledTwice(audience, _) => Some(audience.as_str()),
+            Self::Client(error) => Some(error.client()),
+            Self::NoIssuerPath(issuer) => Some(issuer.as_str()),
+            Self::KeyRingClock
+            | Self::Lifetime(_)
+            | Self::Limits(_)
+            | Self::Assertions(_)
+            | Self::NoRevocations
+            | Self::NoPeerAddress
+            | Self::Document(_) => None,
+        }
+    }
+
     pub(super) fn audience(audience: &str, error: InvalidAudience) -> Self {
         Self::Audience { audience: shown_url(audience), error }
     }
@@ -106,9 +171,41 @@ impl From<InvalidDocument> for ConfigError {
 mod tests {
     use std::time::Duration;
 
+    use super::{ConfigError, ConfigErrorKind};
     use crate::authorization_server::{AuthorizationServer, AuthorizationServerBuilder};
     use crate::keys::KeyRing;
+    use crate::registration::{Client, ClientErrorKind};
+    use crate::secret::ClientSecret;
     use crate::store::MemoryStore;
+
+    #[test]
+    fn the_kind_names_the_settings_and_the_value_is_the_invalid_one_without_a_password() {
+        let error = |set: fn(AuthorizationServerBuilder) -> AuthorizationServerBuilder, issuer: &str| {
+            let keys = KeyRing::generate().unwrap();
+            set(AuthorizationServer::builder(issuer, keys, MemoryStore::default())).build().unwrap_err()
+        };
+        let issuer = "https://auth.example.com";
+        for (error, kind, value) in [
+            (error(|server| server, "https://u:hunter2@h"), ConfigErrorKind::Issuer, Some("https://…@h")),
+            (
+                error(|server| server.public_url("http://h?k=hunter2"), issuer),
+                ConfigErrorKind::Proxy,
+                Some("http://h?…"),
+            ),
+            (error(AuthorizationServerBuilder::proxy_strips_issuer_path, issuer), ConfigErrorKind::Proxy, Some(issuer)),
+            (error(|server| server.resource("api"), issuer), ConfigErrorKind::Resources, Some("api")),
+            (error(|server| server.token_lifetime(Duration::ZERO), issuer), ConfigErrorKind::Limits, None),
+            (error(|server| server.jwks_path("/token"), issuer), ConfigErrorKind::Endpoints, Some("/token")),
+            (error(|server| server.revocation_path("/revoke"), issuer), ConfigErrorKind::Endpoints, None),
+        ] {
+            assert_eq!((error.kind(), error.value()), (kind, value), "{error}");
+        }
+        let clients = MemoryStore::try_from([Client::new("billing", ClientSecret::generate().unwrap())]).unwrap();
+        let error = AuthorizationServer::builder(issuer, KeyRing::generate().unwrap(), clients).build().unwrap_err();
+        assert_eq!((error.kind(), error.value()), (ConfigErrorKind::Client, Some("billing")), "{error}");
+        let ConfigError::Client(error) = error else { panic!("{error}") };
+        assert_eq!(error.kind(), ClientErrorKind::ServerSettings);
+    }
 
     #[test]
     fn the_error_of_a_setting_shows_its_value_and_the_expected_one_but_no_password() {

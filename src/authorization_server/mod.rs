@@ -62,7 +62,7 @@ pub use self::authenticate::{
 };
 pub(crate) use self::body::{BodyError, BodyLimits, ReadBody};
 pub use self::builder::AuthorizationServerBuilder;
-pub use self::config_error::ConfigError;
+pub use self::config_error::{ConfigError, ConfigErrorKind};
 use self::documents::Documents;
 use self::endpoint::{Endpoint, Endpoints};
 pub use self::error::{TokenError, TokenErrorKind};

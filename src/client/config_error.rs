@@ -75,7 +75,59 @@ pub enum ClientConfigError {
     HttpClient(String),
 }
 
+/// The kind of a [`ClientConfigError`]: the settings to correct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClientConfigErrorKind {
+    /// The issuer or its token endpoint.
+    Issuer,
+    /// The client id, or the sets of credentials.
+    Credentials,
+    /// The resource.
+    Resource,
+    /// A further parameter of the requests for tokens.
+    Parameter,
+    /// The origins that tokens may be sent to.
+    Destination,
+    /// The HTTP client for the requests for tokens.
+    HttpClient,
+}
+
 impl ClientConfigError {
+    /// Returns the kind: the settings to correct.
+    #[must_use]
+    pub const fn kind(&self) -> ClientConfigErrorKind {
+        match self {
+            Self::Issuer(_) | Self::TokenEndpoint { .. } => ClientConfigErrorKind::Issuer,
+            Self::ClientId(_) | Self::NoCredentials | Self::DuplicateIssuer(_) => ClientConfigErrorKind::Credentials,
+            Self::Resource { .. } | Self::ResourceUrl { .. } => ClientConfigErrorKind::Resource,
+            Self::ReservedParameter(_) => ClientConfigErrorKind::Parameter,
+            Self::Origin(_) | Self::NoOrigin => ClientConfigErrorKind::Destination,
+            Self::NoHttpService | Self::ProxyOfOwnClient | Self::HttpClient(_) => ClientConfigErrorKind::HttpClient,
+        }
+    }
+
+    /// Returns the value that is invalid, if it is one: an issuer, a URL, a resource or the name of a parameter. A URL is without its
+    /// password and its query.
+    #[must_use]
+    pub fn value(&self) -> Option<&str> {
+        match self {
+            Self::Issuer(error) => Some(error.value()),
+            Self::Origin(error) => Some(error.url()),
+            Self::Resource { resource: value, .. }
+            | Self::ResourceUrl { url: value, .. }
+            | Self::TokenEndpoint { url: value, .. }
+            | Self::ReservedParameter(value)
+            | Self::DuplicateIssuer(value) => Some(value),
+            Self::ClientId(_)
+            | Self::NoOrigin
+            | Self::NoCredentials
+            | Self::NoHttpService
+            | Self::ProxyOfOwnClient
+            | Self::HttpClient(_) => None,
+        }
+    }
+
     pub(super) fn resource(resource: &str, error: InvalidAudience) -> Self {
         Self::Resource { resource: shown_url(resource), error }
     }
@@ -108,8 +160,34 @@ impl From<NoHttpClient> for ClientConfigError {
 // The sources are built with the default HTTP client.
 #[cfg(all(test, feature = "remote"))]
 mod tests {
+    use super::ClientConfigErrorKind;
     use crate::client::{ClientAuthentication, ClientCredentials, ClientCredentialsLayer};
     use crate::secret::ClientSecret;
+
+    #[test]
+    fn the_kind_names_the_settings_and_the_value_is_the_invalid_one_without_a_password() {
+        let settings = |issuer: &str| {
+            let secret = ClientAuthentication::secret_basic(ClientSecret::generate().unwrap());
+            ClientCredentials::new(issuer, "billing", secret)
+        };
+        let credentials = || settings("https://auth.example.com");
+        let error = |credentials: ClientCredentials| credentials.build().unwrap_err();
+        let origin = |url| ClientCredentialsLayer::from_source(credentials().build().unwrap(), url).unwrap_err();
+        for (error, kind, value) in [
+            (error(settings("https://u:hunter2@h")), ClientConfigErrorKind::Issuer, Some("https://…@h")),
+            (
+                error(credentials().token_endpoint("http://h?k=hunter2")),
+                ClientConfigErrorKind::Issuer,
+                Some("http://h?…"),
+            ),
+            (error(credentials().resource("a?hunter2")), ClientConfigErrorKind::Resource, Some("a?…")),
+            (error(credentials().parameter("scope", "x")), ClientConfigErrorKind::Parameter, Some("scope")),
+            (origin("https://u:hunter2@h"), ClientConfigErrorKind::Destination, Some("https://…@h")),
+            (ClientCredentialsLayer::new(credentials()).unwrap_err(), ClientConfigErrorKind::Destination, None),
+        ] {
+            assert_eq!((error.kind(), error.value()), (kind, value), "{error}");
+        }
+    }
 
     #[test]
     fn the_error_of_a_setting_shows_its_value_but_no_password() {

@@ -128,7 +128,7 @@ mod watch;
 
 pub use self::access_token::{AccessToken, InvalidAccessToken};
 pub use self::cached_token_source::CachedTokenSource;
-pub use self::config_error::ClientConfigError;
+pub use self::config_error::{ClientConfigError, ClientConfigErrorKind};
 pub use self::error::CallError;
 pub use self::future::ResponseFuture;
 pub use self::layer::ClientCredentialsLayer;

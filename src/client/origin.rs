@@ -143,6 +143,14 @@ pub struct InvalidOrigin {
     reason: &'static str,
 }
 
+impl InvalidOrigin {
+    /// Returns the URL that was given: escaped and truncated, without a password or a query.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
 /// The request was not sent, since its destination may not get a token. The text names the destination and how to allow it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the request was not sent: {0}")]
