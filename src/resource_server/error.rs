@@ -4,6 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use http::StatusCode;
 
+use super::error_kind::BearerErrorKind;
 use crate::client_id::ClientId;
 use crate::clock::Rfc3339;
 use crate::event::Failure;
@@ -127,22 +128,27 @@ impl BearerError {
         Self::Forbidden { client_id: token.client_id().clone(), reason }
     }
 
+    /// Returns the kind, which says what the caller has to change.
+    #[must_use]
+    pub const fn kind(&self) -> BearerErrorKind {
+        match self {
+            Self::NoCredentials | Self::TokenRequired { .. } => BearerErrorKind::NoToken,
+            Self::InvalidRequest => BearerErrorKind::InvalidRequest,
+            Self::InvalidToken(_) | Self::UnknownApiKey | Self::ApiKeysEnded { .. } | Self::ApiKeyRevoked { .. } => {
+                BearerErrorKind::InvalidToken
+            }
+            Self::InsufficientScope { .. } => BearerErrorKind::InsufficientScope,
+            Self::Forbidden { .. } => BearerErrorKind::Forbidden,
+            Self::TooManyAttempts { .. } => BearerErrorKind::TooManyAttempts,
+            Self::Unavailable(_) => BearerErrorKind::Unavailable,
+        }
+    }
+
     /// Returns the `error` code of the challenge. A request without credentials has no code (§3.1), for an unavailable
     /// part, or if no other scope would help.
     #[must_use]
     pub const fn code(&self) -> Option<&'static str> {
-        match self {
-            Self::NoCredentials
-            | Self::Forbidden { .. }
-            | Self::TooManyAttempts { .. }
-            | Self::TokenRequired { .. }
-            | Self::Unavailable(_) => None,
-            Self::InvalidRequest => Some("invalid_request"),
-            Self::InvalidToken(_) | Self::UnknownApiKey | Self::ApiKeysEnded { .. } | Self::ApiKeyRevoked { .. } => {
-                Some("invalid_token")
-            }
-            Self::InsufficientScope { .. } => Some("insufficient_scope"),
-        }
+        self.kind().code()
     }
 
     /// Returns a short name of the reason, for a metric's label or for `error.type` in a trace. The set of names is fixed:
@@ -182,35 +188,14 @@ impl BearerError {
     /// Returns the status of the answer.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
-        match self {
-            Self::NoCredentials
-            | Self::InvalidToken(_)
-            | Self::UnknownApiKey
-            | Self::ApiKeysEnded { .. }
-            | Self::ApiKeyRevoked { .. }
-            | Self::TokenRequired { .. } => StatusCode::UNAUTHORIZED,
-            Self::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::InvalidRequest => StatusCode::BAD_REQUEST,
-            Self::InsufficientScope { .. } | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-        }
+        self.kind().status()
     }
 
     /// Returns the text for the caller. Together with the scopes to request, it is all that the caller is told. It needs no
     /// escaping in a quoted string (§3) or in a `grpc-message`.
     #[must_use]
     pub const fn description(&self) -> &'static str {
-        match self {
-            Self::NoCredentials | Self::TokenRequired { .. } => "an access token is needed",
-            Self::InvalidRequest => "one bearer token is expected",
-            Self::InvalidToken(_) | Self::UnknownApiKey | Self::ApiKeysEnded { .. } | Self::ApiKeyRevoked { .. } => {
-                "the access token is not valid here"
-            }
-            Self::TooManyAttempts { .. } => "too many failed attempts",
-            Self::InsufficientScope { .. } => "the access token lacks a scope",
-            Self::Forbidden { .. } => "the access token does not permit this request",
-            Self::Unavailable(_) => "try again later",
-        }
+        self.kind().description()
     }
 }
 
@@ -222,7 +207,7 @@ impl From<BearerError> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::{BearerError, Scopes};
+    use super::{BearerError, BearerErrorKind, Scopes};
     use crate::verification::{InvalidToken, Unavailable, UnavailableKind, VerifiedToken};
 
     #[test]
@@ -238,6 +223,27 @@ mod tests {
         ] {
             let text = error.description();
             assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"%\"\\".contains(&byte)), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_kind_decides_the_status() {
+        let token = VerifiedToken::for_test("billing").build();
+        let client_id = || token.client_id().clone();
+        for (error, kind, status) in [
+            (BearerError::NoCredentials, BearerErrorKind::NoToken, 401),
+            (BearerError::TokenRequired { client_id: client_id() }, BearerErrorKind::NoToken, 401),
+            (BearerError::InvalidRequest, BearerErrorKind::InvalidRequest, 400),
+            (InvalidToken::Expired.into(), BearerErrorKind::InvalidToken, 401),
+            (BearerError::UnknownApiKey, BearerErrorKind::InvalidToken, 401),
+            (BearerError::ApiKeysEnded { client_id: client_id(), end: 0 }, BearerErrorKind::InvalidToken, 401),
+            (BearerError::ApiKeyRevoked { client_id: client_id() }, BearerErrorKind::InvalidToken, 401),
+            (BearerError::insufficient_scope(&token, Scopes::NONE), BearerErrorKind::InsufficientScope, 403),
+            (BearerError::forbidden(&token, "no".to_owned()), BearerErrorKind::Forbidden, 403),
+            (BearerError::TooManyAttempts { retry_after_seconds: 1 }, BearerErrorKind::TooManyAttempts, 429),
+            (Unavailable::new(UnavailableKind::Keys).into(), BearerErrorKind::Unavailable, 503),
+        ] {
+            assert_eq!((error.kind(), error.status().as_u16()), (kind, status), "{error}");
         }
     }
 

@@ -38,6 +38,7 @@ mod bearer;
 mod challenge;
 mod decision;
 mod error;
+mod error_kind;
 mod expiry;
 #[cfg(feature = "axum")]
 mod extract;
@@ -54,6 +55,7 @@ mod unread_body;
 pub use self::api_key::{ApiKeyIdentity, ApiKeyUsage, ApiKeys, Caller, InvalidApiKey};
 pub use self::authorized::{AnyOf, Authorized, Permission, Requirement};
 pub use self::error::BearerError;
+pub use self::error_kind::BearerErrorKind;
 #[cfg(feature = "axum")]
 pub use self::extract::{Claims, MissingVerifiedToken, TokenRejection};
 pub use self::future::ResponseFuture;
