@@ -16,7 +16,7 @@ const MAX_REDIRECTS: usize = 3;
 /// A request to an issuer failed. The text is for the operator. Clones share the error.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{url}: {cause}")]
-pub struct FetchError {
+pub(crate) struct FetchError {
     url: Arc<str>,
     cause: Arc<Cause>,
 }

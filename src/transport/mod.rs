@@ -17,7 +17,7 @@ mod served_document;
 mod service_client;
 
 #[cfg(feature = "remote")]
-pub use self::fetch::FetchError;
+pub(crate) use self::fetch::FetchError;
 #[cfg(feature = "remote")]
 pub(crate) use self::fetch::send;
 #[cfg(feature = "remote")]
