@@ -2,13 +2,11 @@
 
 use std::collections::HashMap;
 
+use super::accepted_credentials::AcceptedCredentials;
 use super::client_error::{ClientError, ClientErrorKind};
 use super::registered_client::RegisteredClient;
-use super::{Credential, CredentialKind, MAX_SHARED_SECRETS};
+use super::{CredentialKind, MAX_SHARED_SECRETS};
 use crate::audience::Audience;
-use crate::client_id::ClientId;
-use crate::keys::rotation::KeyEncryptionKey;
-use crate::quoted::quoted;
 use crate::scope::Scopes;
 
 /// The scopes and audiences that a server knows. Registrations are checked against them.
@@ -30,68 +28,6 @@ pub struct ClientRules {
     pub(crate) default_audience: Option<Audience>,
     /// The credentials other than secrets that the server accepts.
     pub(crate) accepted: AcceptedCredentials,
-}
-
-/// The credentials other than secrets that a server accepts.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct AcceptedCredentials {
-    pub(crate) keys: bool,
-    pub(crate) key_urls: bool,
-    pub(crate) secrets: Option<AcceptedSecrets>,
-    pub(crate) platforms: Vec<String>,
-    pub(crate) trust_domains: Vec<String>,
-}
-
-/// The secrets for `client_secret_jwt` that a server accepts: those that this key decrypts, and those in memory.
-#[derive(Clone, Debug)]
-pub(crate) struct AcceptedSecrets {
-    pub(crate) key: Option<KeyEncryptionKey>,
-}
-
-impl AcceptedCredentials {
-    /// Returns why the server does not accept the credential, and how to enable it.
-    fn why_not(&self, credential: &Credential, client: &ClientId) -> Option<String> {
-        match credential.kind() {
-            CredentialKind::Secret(secret) => match &self.secrets {
-                None => Some(
-                    "for `client_secret_jwt`, which the server does not accept; enable it with \
-                     ClientAssertions::client_secret_jwt"
-                        .to_owned(),
-                ),
-                Some(AcceptedSecrets { key }) => {
-                    let opened = secret.open(key.as_ref(), client, credential.label());
-                    opened.err().map(|why| format!("unusable: {why}"))
-                }
-            },
-            CredentialKind::Keys(_) => (!self.keys).then(|| {
-                "for `private_key_jwt`, which the server does not accept; enable it with .client_assertions(…)"
-                    .to_owned()
-            }),
-            CredentialKind::KeysUrl(_) => (!self.key_urls).then(|| {
-                "a `jwks_uri`, which the server does not accept; enable it with ClientAssertions::client_key_urls"
-                    .to_owned()
-            }),
-            CredentialKind::Platform(identity) => {
-                let issuer = identity.issuer();
-                let is_trusted = self.platforms.iter().any(|own| own == issuer);
-                (!is_trusted).then(|| {
-                    format!(
-                        "for the platform {}, which the server does not trust; add it with ClientAssertions::platform",
-                        quoted(issuer)
-                    )
-                })
-            }
-            CredentialKind::Spiffe(id) => {
-                let is_trusted = self.trust_domains.iter().any(|own| own == id.trust_domain());
-                (!is_trusted).then(|| {
-                    format!(
-                        "for {}, whose trust domain the server does not trust; add it with ClientAssertions::trust_domain",
-                        quoted(id.as_str())
-                    )
-                })
-            }
-        }
-    }
 }
 
 /// The maximum number of mistakes in one message.
@@ -137,7 +73,7 @@ impl ClientRules {
     fn credentials_not_accepted<'a>(&'a self, client: &'a RegisteredClient) -> impl Iterator<Item = String> + 'a {
         let others = client.credentials().iter();
         others.filter_map(|credential| {
-            let why = self.accepted.why_not(credential, client.id())?;
+            let why = credential.kind().why_not(credential.label(), client.id(), &self.accepted)?;
             Some(format!("its credential `{}` is {why}, or remove the credential", credential.label()))
         })
     }
@@ -303,7 +239,8 @@ pub(crate) fn shorten(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{AcceptedCredentials, AcceptedSecrets, ClientRules};
+    use super::{AcceptedCredentials, ClientRules};
+    use crate::registration::AcceptedSecrets;
     use crate::registration::{Client, Credential};
     use crate::secret::ClientSecret;
 

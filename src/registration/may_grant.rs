@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::at;
+use super::error_path::at;
 use crate::audience::Audience;
 use crate::quoted::{LONGEST_URL, OneLine};
 use crate::scope::{Scope, Scopes};

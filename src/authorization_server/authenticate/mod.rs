@@ -1,5 +1,8 @@
 //! Client authentication (RFC 6749 §2.3): [`Credentials`] → [`AuthenticatedClient`].
 //!
+//! A new method is a module here, and an arm in each function of this file; its name is in `registration/method.rs`, and what a client
+//! registers for it in `registration/credential/kind/`.
+//!
 //! A request authenticates with exactly one method, and only with one that its client is registered for. Each kind of
 //! credentials has an authenticator of its own, in a module of its own. On any failure the caller gets the same
 //! `invalid_client`; only the operator learns the reason.
@@ -8,9 +11,12 @@ mod assertion;
 mod audit;
 mod authenticated;
 mod client_cache;
-mod credentials;
 mod secret;
 
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use self::assertion::AssertionCredentials;
 pub(in crate::authorization_server) use self::assertion::{AssertionAuthenticator, AssertionContext};
 pub use self::assertion::{
     AssertionRule, CheckedRule, ClientAssertions, InvalidAssertion, PlatformIssuer, RuleResult, TrustDomain,
@@ -20,16 +26,40 @@ pub(in crate::authorization_server) use self::authenticated::AuthenticatedClient
 use self::authenticated::UsedCredential;
 pub use self::client_cache::ClientCacheLimits;
 pub(in crate::authorization_server) use self::client_cache::{Answer, Basis, ClientCache, OnRead};
-pub(in crate::authorization_server) use self::credentials::Credentials;
 pub use self::secret::AttemptLimits;
 #[cfg(feature = "legacy_hashes")]
 pub(in crate::authorization_server) use self::secret::Upgrades;
 pub(in crate::authorization_server) use self::secret::{
     CheckPlace, SecretAuthenticator, SlowChecks, Throttle, UnknownClient,
 };
+use self::secret::{SecretCredentials, basic, post};
 use super::error::{Fault, TokenError};
+use super::form::Form;
 use super::head::Head;
 use crate::registration::ClientAuthMethod;
+
+/// The credentials of a request, by kind: well-formed, but not yet checked.
+pub(in crate::authorization_server) enum Credentials {
+    Secret(SecretCredentials),
+    Assertion(AssertionCredentials),
+}
+
+impl Credentials {
+    /// Reads the credentials of the one method by which the request authenticates.
+    pub(in crate::authorization_server) fn read(headers: &HeaderMap, form: &Form<'_>) -> Result<Self, TokenError> {
+        let mut headers = headers.get_all(AUTHORIZATION).iter();
+        let header = headers.next();
+        let in_body = ["client_secret", "client_assertion"].map(|name| form.get(name));
+        let methods = headers.count() + usize::from(header.is_some()) + in_body.iter().flatten().count();
+        match (header, in_body) {
+            _ if methods > 1 => Err(Fault::TWO_METHODS.into()),
+            (Some(header), _) => basic::read(header, form).map(Self::Secret),
+            (_, [Some(secret), _]) => post::read(secret, form).map(Self::Secret),
+            (_, [_, Some(text)]) => assertion::read(text, form).map(Self::Assertion),
+            _ => Err(TokenError::new(Fault::CLIENT).detailed("the request has no client credentials")),
+        }
+    }
+}
 
 /// The authenticators of the server, one for each kind of credentials.
 #[derive(Debug)]

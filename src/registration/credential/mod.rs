@@ -1,20 +1,16 @@
 //! [`Credential`]: a credential of a client other than a secret that it sends.
 
-mod client_keys;
-mod keys_url;
-mod platform_identity;
-mod shared_secret;
-mod spiffe_id;
+mod kind;
 
 use std::fmt;
 use std::time::SystemTime;
 
-pub(crate) use self::client_keys::ClientKeys;
-pub(crate) use self::keys_url::KeysUrl;
-pub(crate) use self::platform_identity::PlatformIdentity;
-pub(crate) use self::shared_secret::{MAX_SHARED_SECRETS, SharedSecret};
-pub(crate) use self::spiffe_id::is_trust_domain;
-pub use self::spiffe_id::{InvalidSpiffeId, SpiffeId};
+use self::kind::ClientKeys;
+pub(super) use self::kind::CredentialRecord;
+pub(crate) use self::kind::{
+    CredentialKind, KeysUrl, MAX_SHARED_SECRETS, PlatformIdentity, SharedSecret, is_trust_domain,
+};
+pub use self::kind::{InvalidSpiffeId, SpiffeId};
 use super::ClientAuthMethod;
 use crate::clock::UnixTime;
 use crate::keys::{Algorithm, KeyError, VerifyingKey};
@@ -44,21 +40,6 @@ pub struct Credential {
     label: Text,
     expires_at: Option<UnixTime>,
     kind: CredentialKind,
-}
-
-/// The kind of a credential, with what it is verified with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum CredentialKind {
-    /// The public keys of a client that signs its assertions (RFC 7523).
-    Keys(ClientKeys),
-    /// The URL at which such a client publishes its public keys.
-    KeysUrl(KeysUrl),
-    /// The secret of a client that authenticates its assertions with it.
-    Secret(SharedSecret),
-    /// The workload that a platform names in its tokens.
-    Platform(PlatformIdentity),
-    /// The workload that a JWT-SVID names.
-    Spiffe(SpiffeId),
 }
 
 /// A credential is invalid. The text says how to fix it, and contains no key.
@@ -235,9 +216,7 @@ impl Credential {
         let kind = match self.kind {
             CredentialKind::Keys(keys) => CredentialKind::Keys(keys.restricted_to(algorithm)?),
             CredentialKind::KeysUrl(url) => CredentialKind::KeysUrl(url.restricted_to(algorithm)),
-            CredentialKind::Secret(_) | CredentialKind::Platform(_) | CredentialKind::Spiffe(_) => {
-                return Err(InvalidCredential::new("only a credential with keys of the client has an algorithm"));
-            }
+            _ => return Err(InvalidCredential::new("only a credential with keys of the client has an algorithm")),
         };
         Ok(Self { kind, ..self })
     }
@@ -251,12 +230,7 @@ impl Credential {
     /// Returns the method by which a client with this credential authenticates.
     #[must_use]
     pub fn method(&self) -> ClientAuthMethod {
-        match self.kind {
-            CredentialKind::Keys(_) | CredentialKind::KeysUrl(_) => ClientAuthMethod::PrivateKeyJwt,
-            CredentialKind::Secret(_) => ClientAuthMethod::ClientSecretJwt,
-            CredentialKind::Platform(_) => ClientAuthMethod::PlatformJwt,
-            CredentialKind::Spiffe(_) => ClientAuthMethod::SpiffeJwt,
-        }
+        self.kind.method()
     }
 
     /// Returns the time from which the credential is refused, or `None` if it never expires.

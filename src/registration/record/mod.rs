@@ -18,8 +18,6 @@
 //! A registration that uses no new member is written without `version`, because the first release refuses every member
 //! that it does not know. To add a member, add it to [`Record`] and to [`NEW_MEMBERS`].
 
-mod credential;
-mod error_path;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", test))]
 mod from_json;
 mod secret;
@@ -38,13 +36,12 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_path_to_error::Track;
 
-use self::credential::CredentialRecord;
-pub(super) use self::error_path::at;
-pub(crate) use self::error_path::{member, without_value};
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", test))]
 pub(crate) use self::from_json::from_json;
 use self::secret::SecretRecord;
 use self::version::NEW_MEMBERS;
+use super::credential::CredentialRecord;
+use super::error_path::{at, member, without_value};
 use super::other_members::OtherMembers;
 use super::{Client, ClientAuthMethod, ClientError, ClientErrorKind, RegisteredClient};
 use crate::audience::{Audience, InvalidAudience};

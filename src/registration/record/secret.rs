@@ -5,10 +5,10 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::error_path::at;
 use super::unshown::Unshown;
 use crate::clock::UnixTime;
 use crate::registration::RegisteredSecret;
+use crate::registration::error_path::at;
 use crate::secret::{ClientSecret, StoredSecret};
 
 #[derive(Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::InvalidCredential;
+use crate::registration::InvalidCredential;
 
 /// The issuer, the exact subject, and further claims that a token must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,11 @@ pub(crate) struct PlatformIdentity {
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
 impl PlatformIdentity {
-    pub(super) fn service_account(issuer: String, namespace: &str, name: &str) -> Result<Self, InvalidCredential> {
+    pub(in crate::registration::credential) fn service_account(
+        issuer: String,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Self, InvalidCredential> {
         for (what, text) in [("namespace", namespace), ("name", name)] {
             let is_valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
             if text.is_empty() || text.len() > 253 || !text.bytes().all(is_valid) {
@@ -46,7 +50,7 @@ impl PlatformIdentity {
         Ok(Self { issuer, subject, claims })
     }
 
-    pub(super) fn with_claim(mut self, name: String, value: Value) -> Self {
+    pub(in crate::registration::credential) fn with_claim(mut self, name: String, value: Value) -> Self {
         self.claims.push((name, value));
         self
     }

@@ -1,18 +1,112 @@
-//! The record of a [`Credential`], an element of `credentials` in the record of a client.
+//! [`CredentialKind`]: the kinds of credentials, each with its method, the setting of the server that accepts it, and its record.
+//!
+//! A new kind is a file here, a variant, and an arm in each function of this file.
+
+mod client_keys;
+mod keys_url;
+mod platform_identity;
+mod shared_secret;
+mod spiffe_id;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::error_path::at;
+pub(super) use self::client_keys::ClientKeys;
+pub(crate) use self::keys_url::KeysUrl;
+pub(crate) use self::platform_identity::PlatformIdentity;
+pub(crate) use self::shared_secret::{MAX_SHARED_SECRETS, SharedSecret};
+pub(crate) use self::spiffe_id::is_trust_domain;
+pub use self::spiffe_id::{InvalidSpiffeId, SpiffeId};
+use super::Credential;
+use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::keys::{Algorithm, HmacAlgorithm};
-use crate::registration::{ClientAuthMethod, Credential, CredentialKind, SharedSecret};
+use crate::quoted::quoted;
+use crate::registration::ClientAuthMethod;
+use crate::registration::accepted_credentials::{AcceptedCredentials, AcceptedSecrets};
+use crate::registration::error_path::at;
 
-/// The members of a credential, before they are checked together. Their names are those of RFC 7591 §2 where it defines
-/// one.
+/// The kind of a credential, with what it is verified with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CredentialKind {
+    /// The public keys of a client that signs its assertions (RFC 7523).
+    Keys(ClientKeys),
+    /// The URL at which such a client publishes its public keys.
+    KeysUrl(KeysUrl),
+    /// The secret of a client that authenticates its assertions with it.
+    Secret(SharedSecret),
+    /// The workload that a platform names in its tokens.
+    Platform(PlatformIdentity),
+    /// The workload that a JWT-SVID names.
+    Spiffe(SpiffeId),
+}
+
+impl CredentialKind {
+    /// Returns the method by which a client with such a credential authenticates.
+    pub(super) fn method(&self) -> ClientAuthMethod {
+        match self {
+            Self::Keys(_) | Self::KeysUrl(_) => ClientAuthMethod::PrivateKeyJwt,
+            Self::Secret(_) => ClientAuthMethod::ClientSecretJwt,
+            Self::Platform(_) => ClientAuthMethod::PlatformJwt,
+            Self::Spiffe(_) => ClientAuthMethod::SpiffeJwt,
+        }
+    }
+
+    /// Returns why a server does not accept a credential of this kind, and how to enable it.
+    pub(in crate::registration) fn why_not(
+        &self,
+        label: &str,
+        client: &ClientId,
+        accepted: &AcceptedCredentials,
+    ) -> Option<String> {
+        match self {
+            Self::Secret(secret) => match &accepted.secrets {
+                None => Some(
+                    "for `client_secret_jwt`, which the server does not accept; enable it with \
+                     ClientAssertions::client_secret_jwt"
+                        .to_owned(),
+                ),
+                Some(AcceptedSecrets { key }) => {
+                    let opened = secret.open(key.as_ref(), client, label);
+                    opened.err().map(|why| format!("unusable: {why}"))
+                }
+            },
+            Self::Keys(_) => (!accepted.keys).then(|| {
+                "for `private_key_jwt`, which the server does not accept; enable it with .client_assertions(…)"
+                    .to_owned()
+            }),
+            Self::KeysUrl(_) => (!accepted.key_urls).then(|| {
+                "a `jwks_uri`, which the server does not accept; enable it with ClientAssertions::client_key_urls"
+                    .to_owned()
+            }),
+            Self::Platform(identity) => {
+                let issuer = identity.issuer();
+                let is_trusted = accepted.platforms.iter().any(|own| own == issuer);
+                (!is_trusted).then(|| {
+                    format!(
+                        "for the platform {}, which the server does not trust; add it with ClientAssertions::platform",
+                        quoted(issuer)
+                    )
+                })
+            }
+            Self::Spiffe(id) => {
+                let is_trusted = accepted.trust_domains.iter().any(|own| own == id.trust_domain());
+                (!is_trusted).then(|| {
+                    format!(
+                        "for {}, whose trust domain the server does not trust; add it with ClientAssertions::trust_domain",
+                        quoted(id.as_str())
+                    )
+                })
+            }
+        }
+    }
+}
+
+/// The record of a credential, an element of `credentials` in the record of a client. Its members are not checked together yet.
+/// Their names are those of RFC 7591 §2 where it defines one.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct CredentialRecord {
+pub(in crate::registration) struct CredentialRecord {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     label: String,
     method: ClientAuthMethod,
@@ -91,7 +185,7 @@ impl From<&Credential> for CredentialRecord {
 
 impl CredentialRecord {
     /// Creates the credential. An error begins with the rest of its path.
-    pub(super) fn checked(self) -> Result<Credential, String> {
+    pub(in crate::registration) fn checked(self) -> Result<Credential, String> {
         let mut credential = self.kind()?;
         if let Some(name) = &self.token_endpoint_auth_signing_alg {
             let path = ".token_endpoint_auth_signing_alg";

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::{Credential, CredentialKind, InvalidCredential};
+use super::CredentialKind;
 use crate::client_id::ClientId;
 use crate::keys::rotation::{KeyEncryptionKey, Sealed};
 use crate::keys::{HmacAlgorithm, check_hmac_secret};
+use crate::registration::{Credential, InvalidCredential};
 use crate::secret::ClientSecret;
 
 /// The secret, in memory or encrypted. The server needs the secret itself to verify an HMAC, so a digest would not do.
@@ -34,7 +35,7 @@ pub(crate) const MAX_SHARED_SECRETS: usize = 4;
 const PURPOSE: &str = "tcc client_secret_jwt v1";
 
 impl SharedSecret {
-    pub(super) fn new(secret: &[u8]) -> Result<Self, InvalidCredential> {
+    pub(in crate::registration::credential) fn new(secret: &[u8]) -> Result<Self, InvalidCredential> {
         check_hmac_secret(secret, HmacAlgorithm::HS256)?;
         Ok(Self { algorithm: None, form: Form::Plain(Arc::new(Zeroizing::new(secret.to_vec()))) })
     }
@@ -54,7 +55,10 @@ impl SharedSecret {
     }
 
     /// Accepts only this algorithm. The length of an encrypted secret is checked when it is decrypted.
-    pub(super) fn restricted_to(self, algorithm: HmacAlgorithm) -> Result<Self, InvalidCredential> {
+    pub(in crate::registration::credential) fn restricted_to(
+        self,
+        algorithm: HmacAlgorithm,
+    ) -> Result<Self, InvalidCredential> {
         if let Form::Plain(secret) = &self.form {
             check_hmac_secret(secret, algorithm)?;
         }
@@ -114,7 +118,12 @@ impl SharedSecret {
     }
 
     /// Encrypts the secret with the first of these keys, for the credential with this label.
-    pub(super) fn encrypt(&self, key: &KeyEncryptionKey, client: &ClientId, label: &str) -> Result<Self, String> {
+    pub(in crate::registration::credential) fn encrypt(
+        &self,
+        key: &KeyEncryptionKey,
+        client: &ClientId,
+        label: &str,
+    ) -> Result<Self, String> {
         if matches!(&self.form, Form::Encrypted(sealed) if sealed.by == key.name()) {
             return Ok(self.clone());
         }
