@@ -53,65 +53,42 @@ impl SqliteStore {
         told.execute(connection).await.map_err(failed)?;
         Ok(created.len())
     }
+}
 
-    async fn create_with(
-        &self,
-        client: &RegisteredClient,
-        conditions: &[ClientCondition],
-        told: Vec<Row>,
-    ) -> Result<(), AdminError> {
-        let record = sql::record(client)?;
-        self.write(async |connection| {
-            check(connection, conditions).await?;
-            let next = next_revision(connection).await?;
-            let created = "INSERT INTO tcc_clients (id, revision, record) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-            let created = sqlx::query(created).bind(client.id().as_str()).bind(next).bind(record);
-            if created.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0 {
-                return Err(AdminError::Exists);
-            }
-            Ok(insert_all(connection, told).await?)
-        })
-        .await
+/// Adds a client.
+async fn create(connection: &mut SqliteConnection, client: &RegisteredClient) -> Result<(), AdminError> {
+    let next = next_revision(connection).await?;
+    let created = "INSERT INTO tcc_clients (id, revision, record) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+    let created = sqlx::query(created).bind(client.id().as_str()).bind(next).bind(sql::record(client)?);
+    if created.execute(connection).await.map_err(failed)?.rows_affected() == 0 {
+        return Err(AdminError::Exists);
     }
+    Ok(())
+}
 
-    async fn replace_with(
-        &self,
-        client: &RegisteredClient,
-        revision: Revision,
-        conditions: &[ClientCondition],
-        told: Vec<Row>,
-    ) -> Result<(), AdminError> {
-        let record = sql::record(client)?;
-        self.write(async |connection| {
-            check(connection, conditions).await?;
-            if self::revision(connection, client.id()).await?.ok_or(AdminError::NotFound)? != revision {
-                return Err(AdminError::Conflict);
-            }
-            let next = next_revision(connection).await?;
-            let replaced = sqlx::query("UPDATE tcc_clients SET record = ?2, revision = ?3 WHERE id = ?1");
-            let replaced = replaced.bind(client.id().as_str()).bind(record).bind(next);
-            replaced.execute(&mut *connection).await.map_err(failed)?;
-            Ok(insert_all(connection, told).await?)
-        })
-        .await
+/// Replaces a client that is still at this revision.
+async fn replace(
+    connection: &mut SqliteConnection,
+    client: &RegisteredClient,
+    revision: Revision,
+) -> Result<(), AdminError> {
+    if self::revision(connection, client.id()).await?.ok_or(AdminError::NotFound)? != revision {
+        return Err(AdminError::Conflict);
     }
+    let next = next_revision(connection).await?;
+    let replaced = sqlx::query("UPDATE tcc_clients SET record = ?2, revision = ?3 WHERE id = ?1");
+    let replaced = replaced.bind(client.id().as_str()).bind(sql::record(client)?).bind(next);
+    replaced.execute(connection).await.map_err(failed)?;
+    Ok(())
+}
 
-    async fn delete_with(
-        &self,
-        id: &ClientId,
-        conditions: &[ClientCondition],
-        told: Vec<Row>,
-    ) -> Result<(), AdminError> {
-        self.write(async |connection| {
-            check(connection, conditions).await?;
-            let deleted = sqlx::query("DELETE FROM tcc_clients WHERE id = ?1").bind(id.as_str());
-            if deleted.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0 {
-                return Err(AdminError::NotFound);
-            }
-            Ok(insert_all(connection, told).await?)
-        })
-        .await
+/// Deletes a client.
+async fn delete(connection: &mut SqliteConnection, id: &ClientId) -> Result<(), AdminError> {
+    let deleted = sqlx::query("DELETE FROM tcc_clients WHERE id = ?1").bind(id.as_str());
+    if deleted.execute(connection).await.map_err(failed)?.rows_affected() == 0 {
+        return Err(AdminError::NotFound);
     }
+    Ok(())
 }
 
 impl ClientAdmin for SqliteStore {
@@ -119,11 +96,16 @@ impl ClientAdmin for SqliteStore {
         StoreFuture::new(async move {
             let (write, conditions, entries) = change.into_parts(self.clock.now(), self.longest_token_lifetime);
             let told = Row::all(&entries)?;
-            match write {
-                ClientWrite::Create(client) => self.create_with(&client, &conditions, told).await,
-                ClientWrite::Replace(client, revision) => self.replace_with(&client, revision, &conditions, told).await,
-                ClientWrite::Delete(id) => self.delete_with(&id, &conditions, told).await,
-            }
+            self.write(async |connection| {
+                check(connection, &conditions).await?;
+                match &write {
+                    ClientWrite::Create(client) => create(connection, client).await?,
+                    ClientWrite::Replace(client, revision) => replace(connection, client, *revision).await?,
+                    ClientWrite::Delete(id) => delete(connection, id).await?,
+                }
+                Ok(insert_all(connection, told).await?)
+            })
+            .await
         })
     }
 
