@@ -142,13 +142,7 @@ impl ConfigError {
             Self::ResourceTwice(audience) | Self::ResourceSpelledTwice(audience, _) => Some(audience.as_str()),
             Self::Client(error) => Some(error.client()),
             Self::NoIssuerPath(issuer) => Some(issuer.as_str()),
-            Self::KeyRingClock
-            | Self::Lifetime(_)
-            | Self::Limits(_)
-            | Self::Assertions(_)
-            | Self::NoRevocations
-            | Self::NoPeerAddress
-            | Self::Document(_) => None,
+            _ => None,
         }
     }
 

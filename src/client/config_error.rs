@@ -119,12 +119,7 @@ impl ClientConfigError {
             | Self::TokenEndpoint { url: value, .. }
             | Self::ReservedParameter(value)
             | Self::DuplicateIssuer(value) => Some(value),
-            Self::ClientId(_)
-            | Self::NoOrigin
-            | Self::NoCredentials
-            | Self::NoHttpService
-            | Self::ProxyOfOwnClient
-            | Self::HttpClient(_) => None,
+            _ => None,
         }
     }
 

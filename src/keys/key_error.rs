@@ -99,35 +99,31 @@ impl KeyError {
 const MAKE_ONE: &str = "create one with `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`";
 
 pub(super) fn no_private_key(found: &[Structure]) -> KeyError {
-    let (kind, what) = if found.iter().any(|structure| structure.is_public()) {
-        (
-            KeyErrorKind::Mismatch,
+    let text = |what| format!("not a private key: {what}; {MAKE_ONE}");
+    if found.iter().any(|structure| structure.is_public()) {
+        KeyError::mismatch(text(
             "it contains a public key; load the matching private key, or, to verify only, call `VerifyingKey::from_pem`",
-        )
+        ))
     } else if found.contains(&Structure::Certificate) {
-        (KeyErrorKind::Mismatch, "it contains a certificate; load the matching private key")
+        KeyError::mismatch(text("it contains a certificate; load the matching private key"))
     } else {
-        (
-            KeyErrorKind::Malformed,
+        KeyError::malformed(text(
             "load PEM (`-----BEGIN PRIVATE KEY-----` on a line of its own) or DER, as PKCS#8, SEC1 or PKCS#1",
-        )
-    };
-    KeyError::new(kind, format!("not a private key: {what}; {MAKE_ONE}"))
+        ))
+    }
 }
 
 pub(super) fn no_public_key(found: &[Structure]) -> KeyError {
-    let (kind, what) = if found.contains(&Structure::Certificate) {
-        (
-            KeyErrorKind::Mismatch,
-            "it contains a certificate; extract its key with `openssl x509 -in CERTIFICATE -noout -pubkey`",
+    if found.contains(&Structure::Certificate) {
+        KeyError::mismatch(
+            "not a public key: it contains a certificate; extract its key with `openssl x509 -in CERTIFICATE -noout -pubkey`",
         )
     } else {
-        (
-            KeyErrorKind::Malformed,
-            "load PEM (`-----BEGIN PUBLIC KEY-----` on a line of its own), as from `openssl pkey -in KEY -pubout`",
+        KeyError::malformed(
+            "not a public key: load PEM (`-----BEGIN PUBLIC KEY-----` on a line of its own), as from `openssl pkey -in KEY \
+             -pubout`",
         )
-    };
-    KeyError::new(kind, format!("not a public key: {what}"))
+    }
 }
 
 pub(super) fn several(kind: &str) -> KeyError {
