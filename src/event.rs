@@ -38,19 +38,19 @@
 mod audit_line;
 mod audit_log;
 mod audit_target;
-mod failure;
+mod event_queue;
 mod outcome;
-mod queue;
+mod outcome_failure;
 
 use std::time::SystemTime;
 
 use http::Extensions;
 
 pub use self::audit_log::{AuditLog, AuditLogHandle};
-pub use self::failure::Failure;
+use self::event_queue::QUEUED;
+pub use self::event_queue::{EventReceiver, EventSender, channel, channel_with_capacity};
 pub use self::outcome::{Outcome, UsedCredential};
-use self::queue::QUEUED;
-pub use self::queue::{EventReceiver, EventSender, channel, channel_with_capacity};
+pub use self::outcome_failure::Failure;
 use crate::client_id::ClientId;
 
 /// A decision.
