@@ -9,6 +9,7 @@
 //! | name | type | labels | meaning |
 //! |---|---|---|---|
 //! | `client_credentials_endpoint_requests_total` | counter | `endpoint`: `token endpoint`, `introspection endpoint`, `revocation endpoint`; `outcome`: `done`, `refused`, `unavailable`; `error`: the code of [`TokenErrorKind`](crate::authorization_server::TokenErrorKind), or empty | requests to the endpoints of an authorization server; issued tokens are the requests to the token endpoint with `done` |
+//! | `client_credentials_token_request_duration_seconds` | histogram | `method`: `client_secret_basic`, `client_secret_post`, `assertion`, or `none` if the request names none; `outcome`: `done`, `refused`, `unavailable` | time from the complete request to its answer at the token endpoint |
 //! | `client_credentials_administration_requests_total` | counter | `operation`: `create`, `update`, `delete`, `add_secret`, `add_credential`, `remove_credential`, `disable`, `enable`, `revoke_tokens`, `refresh_keys`, `list`, `read`; `outcome`: `done`, `refused`, `unavailable`; `error`: the code of [`AdministrationRefusalKind`](crate::administration::AdministrationRefusalKind::code), or empty | requests of administrators |
 //! | `client_credentials_bearer_requests_total` | counter | `outcome`: `admitted`, `admitted_by_api_key`, `anonymous`, `refused`, `unavailable`, `would_refuse`; `reason`: that of [`BearerError::reason`](crate::resource_server::BearerError::reason), or empty | requests to protected routes |
 //! | `client_credentials_api_key_requests_total` | counter | `client` | requests that were admitted by an [API key](crate::resource_server::ApiKeys) of this client |
@@ -62,6 +63,8 @@ use self::recorder::{add, count, count_many, create, set};
 use self::silence::{add, count, count_many, create, set};
 
 const ENDPOINT_REQUESTS: &str = "client_credentials_endpoint_requests_total";
+#[cfg(feature = "metrics")]
+const TOKEN_REQUEST_DURATION: &str = "client_credentials_token_request_duration_seconds";
 const ADMINISTRATION_REQUESTS: &str = "client_credentials_administration_requests_total";
 const BEARER_REQUESTS: &str = "client_credentials_bearer_requests_total";
 const API_KEY_REQUESTS: &str = "client_credentials_api_key_requests_total";
@@ -96,6 +99,58 @@ const REVOCATIONS_READ: &str = "client_credentials_revocations_read_timestamp_se
 /// Counts an answer of an endpoint of the authorization server. `error` is the code of a refusal.
 pub(crate) fn endpoint_answered(endpoint: &'static str, outcome: &'static str, error: &'static str) {
     count(ENDPOINT_REQUESTS, &[("endpoint", endpoint), ("outcome", outcome), ("error", error)]);
+}
+
+/// The time of a token request, from its body to its answer. Without the feature, it is empty.
+pub(crate) struct TokenRequestTiming {
+    #[cfg(feature = "metrics")]
+    start: tokio::time::Instant,
+    #[cfg(feature = "metrics")]
+    method: &'static str,
+}
+
+/// The label of a request whose authentication method was not read.
+#[cfg(feature = "metrics")]
+const NO_METHOD: &str = "none";
+
+#[cfg(feature = "metrics")]
+impl TokenRequestTiming {
+    pub(crate) fn start() -> Self {
+        Self { start: tokio::time::Instant::now(), method: NO_METHOD }
+    }
+
+    /// Sets the method by which the request authenticates.
+    pub(crate) fn method(&mut self, method: &'static str) {
+        self.method = method;
+    }
+
+    /// Records the time until now.
+    pub(crate) fn finish(self, outcome: &'static str) {
+        let labels = [("method", self.method), ("outcome", outcome)];
+        recorder::observe(TOKEN_REQUEST_DURATION, &labels, self.start.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+#[expect(clippy::unused_self, reason = "the same methods as with the feature")]
+impl TokenRequestTiming {
+    pub(crate) fn start() -> Self {
+        Self {}
+    }
+
+    pub(crate) fn method(&mut self, _: &'static str) {}
+
+    pub(crate) fn finish(self, _: &'static str) {}
+}
+
+/// Creates the histograms of token requests, so that they exist from the start.
+pub(crate) fn expect_token_requests() {
+    #[cfg(feature = "metrics")]
+    for method in ["client_secret_basic", "client_secret_post", "assertion", NO_METHOD] {
+        for outcome in ["done", "refused", "unavailable"] {
+            recorder::create_histogram(TOKEN_REQUEST_DURATION, &[("method", method), ("outcome", outcome)]);
+        }
+    }
 }
 
 /// Counts a request of an administrator. `error` is the code of a refusal.
@@ -269,7 +324,7 @@ fn timestamp(time: SystemTime) -> f64 {
 mod recorder {
     //! Sends the numbers to the installed recorder.
 
-    use metrics::{Label, Unit, counter, describe_counter, describe_gauge, gauge};
+    use metrics::{Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
     pub(super) fn count(name: &'static str, labels: &[(&'static str, &str)]) {
         counter!(name, labels_of(labels)).increment(1);
@@ -282,6 +337,15 @@ mod recorder {
     /// Creates a counter with the value 0.
     pub(super) fn create(name: &'static str, labels: &[(&'static str, &str)]) {
         counter!(name, labels_of(labels)).increment(0);
+    }
+
+    pub(super) fn observe(name: &'static str, labels: &[(&'static str, &str)], value: f64) {
+        histogram!(name, labels_of(labels)).record(value);
+    }
+
+    /// Creates a histogram without values.
+    pub(super) fn create_histogram(name: &'static str, labels: &[(&'static str, &str)]) {
+        drop(histogram!(name, labels_of(labels)));
     }
 
     pub(super) fn add(name: &'static str, value: f64) {
@@ -300,6 +364,7 @@ mod recorder {
     /// installed.
     pub fn describe() {
         describe_counter!(super::ENDPOINT_REQUESTS, Unit::Count, "Requests to the authorization server");
+        describe_histogram!(super::TOKEN_REQUEST_DURATION, Unit::Seconds, "Time of requests to the token endpoint");
         describe_counter!(super::ADMINISTRATION_REQUESTS, Unit::Count, "Requests of administrators of clients");
         describe_counter!(super::BEARER_REQUESTS, Unit::Count, "Requests to protected routes");
         describe_counter!(super::API_KEY_REQUESTS, Unit::Count, "Requests that were admitted by an API key");

@@ -10,6 +10,11 @@ pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(5);
 /// than the leeway of a verifier, which therefore accepts the token at once.
 pub(crate) const MAX_DATED_AHEAD: Duration = Duration::from_secs(3);
 
+/// The longest wait for a new token that is usual after a client's tokens were revoked: a revocation is dated [`CLOCK_SKEW`]
+/// ahead, by a clock that may itself be ahead as much. A client that has to wait for longer waits for a wall clock that was set
+/// back, which the operator must know of.
+pub(crate) const MAX_USUAL_WAIT: Duration = Duration::from_secs(10);
+
 /// The maximum age of the client store's answer about a client when its token is dated, including everything that the request
 /// waited for. So a revocation that is dated by the time of that store also reaches requests in progress.
 pub(crate) const MAX_CLIENT_ANSWER_AGE: Duration = Duration::from_secs(5);

@@ -20,7 +20,7 @@ use tower_client_credentials::clock::ManualClock;
 use tower_client_credentials::transport::{HttpClient, HttpError, HttpFuture};
 use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, MemoryStore, RemoteIssuer, Revocations};
 
-/// Returns the metrics recorded while `work` runs, which stays on one thread: `name label=value …` → number.
+/// Returns the counters and gauges recorded while `work` runs, which stays on one thread: `name label=value …` → number.
 fn recorded<T>(work: impl Future<Output = T>) -> BTreeMap<String, f64> {
     let recorder = DebuggingRecorder::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
@@ -28,16 +28,47 @@ fn recorded<T>(work: impl Future<Output = T>) -> BTreeMap<String, f64> {
     let snapshot = recorder.snapshotter().snapshot().into_vec();
     drop(result);
     let named = |(key, _, _, value): (metrics_util::CompositeKey, _, _, DebugValue)| {
-        let labels = key.key().labels().map(|label| format!(" {}={}", label.key(), label.value()));
-        let name = key.key().name().strip_prefix("client_credentials_").unwrap();
         let value = match value {
             DebugValue::Counter(count) => u32::try_from(count).unwrap().into(),
             DebugValue::Gauge(value) => *value,
-            DebugValue::Histogram(_) => panic!("{name} is no histogram"),
+            DebugValue::Histogram(_) => return None,
         };
-        (format!("{name}{}", labels.collect::<String>()), value)
+        let labels = key.key().labels().map(|label| format!(" {}={}", label.key(), label.value()));
+        let name = key.key().name().strip_prefix("client_credentials_").unwrap();
+        Some((format!("{name}{}", labels.collect::<String>()), value))
     };
-    snapshot.into_iter().map(named).collect()
+    snapshot.into_iter().filter_map(named).collect()
+}
+
+/// Returns the histogram of token requests: `method outcome` → the recorded times.
+fn timed<T>(work: impl Future<Output = T>) -> BTreeMap<String, Vec<f64>> {
+    let recorder = DebuggingRecorder::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    drop(metrics::with_local_recorder(&recorder, || runtime.block_on(work)));
+    let times = |(key, _, _, value): (metrics_util::CompositeKey, _, _, DebugValue)| {
+        let DebugValue::Histogram(values) = value else { return None };
+        assert_eq!(key.key().name(), "client_credentials_token_request_duration_seconds");
+        let labels: Vec<_> = key.key().labels().map(|label| label.value().to_owned()).collect();
+        Some((labels.join(" "), values.into_iter().map(f64::from).collect()))
+    };
+    recorder.snapshotter().snapshot().into_vec().into_iter().filter_map(times).collect()
+}
+
+#[test]
+fn the_time_of_token_requests_is_recorded_by_method_and_outcome_and_each_series_exists_from_the_start() {
+    assert_eq!(timed(async { server() }).len(), 12, "four methods and three outcomes");
+    let timed = timed(async {
+        let server = server();
+        ask(&server, billing_asks(GRANT)).await.assert_token();
+        ask(&server, billing_asks(GRANT)).await.assert_token();
+        ask(&server, post(GRANT).basic("billing", &WRONG_SECRET)).await.assert_refused(401, "invalid_client");
+        ask(&server, post("grant_type=other")).await.assert_refused(400, "unsupported_grant_type");
+    });
+    let counts = timed.iter().filter(|(_, times)| !times.is_empty()).map(|(key, times)| (&**key, times.len()));
+    let counts: Vec<_> = counts.collect();
+    let expected = [("client_secret_basic done", 2), ("client_secret_basic refused", 1), ("none refused", 1)];
+    assert_eq!(counts, expected);
+    assert!(timed.values().flatten().all(|time| (0.0..60.0).contains(time)), "{timed:?}");
 }
 
 async fn ask(server: &AuthorizationServer, request: impl Into<Request<Body>>) -> Answer {

@@ -504,6 +504,38 @@ async fn a_clock_that_was_set_back_causes_a_warning_for_each_affected_client() {
     assert!(text.contains("billing") && text.contains("correct the clock"), "{text}");
 }
 
+#[tokio::test]
+async fn the_wait_after_the_tokens_of_a_client_were_revoked_is_no_error_in_the_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    common::enable_log_lines();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (server, revocations) = revocable().await;
+    revocations.revoke_client(&BILLING).await.unwrap();
+    let answer = ask(&server).await;
+    answer.assert_refused(503, "temporarily_unavailable");
+    assert_eq!(answer.header("retry-after"), Some("3"));
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(!text.contains("ERROR") && !text.contains("WARN"), "{text}");
+    assert!(text.contains("INFO") && text.contains("its tokens were revoked a moment ago"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_wait_because_of_a_wrong_clock_is_an_error_in_the_log() {
+    let SetBack { store, now, .. } = set_back_after_a_revocation(3_600).await;
+    let log = Log::default(); // of what follows
+    let writer = log.clone();
+    common::enable_log_lines();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let elsewhere = Revocations::follow(store.clone()).clock(now.clone()).await.unwrap();
+    let elsewhere = settings(store).clock(now.clone()).revocations(elsewhere).build().unwrap();
+    ask(&elsewhere).await.assert_refused(503, "temporarily_unavailable");
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("ERROR") && text.contains("could not answer a client"), "{text}");
+}
+
 /// The clock of one host is an hour ahead, and is then corrected.
 #[tokio::test(start_paused = true)]
 async fn a_token_from_a_clock_that_was_set_back_is_valid_in_its_own_process_only() {

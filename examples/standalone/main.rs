@@ -18,9 +18,9 @@
 //! - `places.rs`: connection limits, in total and per address.
 //! - `serve.rs`: connections, HTTP/1.1 and HTTP/2 on one port, until SIGTERM.
 //! - `connection.rs`: serves one connection until it ends or is idle for too long.
-//! - `tls.rs`: the certificate and its key.
+//! - `tls.rs`, `certificate.rs`: the certificate, its key, and when it expires.
 //! - `reload.rs`: SIGHUP, which replaces the whole state or nothing.
-//! - `metrics.rs`, `monitoring.rs`: `/metrics` for Prometheus, on a listener of its own.
+//! - `metrics.rs`, `histogram.rs`, `monitoring.rs`: `/metrics` for Prometheus, on a listener of its own.
 //! - `health.rs`: `--health`, for the health check of a container.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is for people and for scripts
@@ -31,11 +31,13 @@ mod assertions;
 mod audit;
 mod build;
 mod caller;
+mod certificate;
 mod check;
 mod client_secrets;
 mod config;
 mod connection;
 mod health;
+mod histogram;
 mod keys;
 mod log;
 mod metrics;

@@ -1,4 +1,4 @@
-//! The metrics in the text format of Prometheus, without a dependency on an exporter: the crate has counters and gauges only.
+//! The metrics in the text format of Prometheus, without a dependency on an exporter.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -11,30 +11,40 @@ use metrics::{
 };
 use metrics_util::registry::{AtomicStorage, Registry};
 
+use crate::histogram::{BOUNDS, Buckets};
+
 /// The content type of the text format.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const RELOADS: &str = "standalone_reloads_total";
 const LAST_RELOAD: &str = "standalone_last_reload_timestamp_seconds";
+const BUILD_INFO: &str = "standalone_build_info";
+const CERTIFICATE_EXPIRY: &str = "standalone_tls_certificate_expiry_timestamp_seconds";
 
 /// Records the metrics of this process, and renders them.
 #[derive(Clone)]
 pub(crate) struct Prometheus(Arc<Inner>);
 
 struct Inner {
+    /// The counters and gauges. Its histograms would keep each value.
     registry: Registry<Key, AtomicStorage>,
+    histograms: Mutex<HashMap<Key, Arc<Buckets>>>,
     descriptions: Mutex<HashMap<String, String>>,
 }
 
 impl Prometheus {
     /// Makes a recorder the one of this process. Returns an error if the process has one already.
     pub(crate) fn install() -> Result<Self, String> {
-        let inner = Arc::new(Inner { registry: Registry::atomic(), descriptions: Mutex::default() });
+        let (histograms, descriptions) = (Mutex::default(), Mutex::default());
+        let inner = Arc::new(Inner { registry: Registry::atomic(), histograms, descriptions });
         metrics::set_global_recorder(inner.clone()).map_err(|error| error.to_string())?;
         #[cfg(feature = "metrics")]
         tower_client_credentials::metrics::describe();
         describe_counter!(RELOADS, "Reloads of the configuration and of the certificate");
         describe_gauge!(LAST_RELOAD, Unit::Seconds, "Time of the last successful reload, or of the start");
+        describe_gauge!(BUILD_INFO, "1, with the version of this program");
+        describe_gauge!(CERTIFICATE_EXPIRY, Unit::Seconds, "Time at which the first of the TLS certificates expires");
+        gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         for outcome in ["done", "failed"] {
             counter!(RELOADS, "outcome" => outcome).absolute(0); // so that the first failure is an increase
         }
@@ -44,16 +54,21 @@ impl Prometheus {
 
     /// Renders all metrics, sorted by name and labels.
     pub(crate) fn render(&self) -> String {
-        let Inner { registry, descriptions } = &*self.0;
+        let Inner { registry, histograms, descriptions } = &*self.0;
         let counters = registry.get_counter_handles();
         let gauges = registry.get_gauge_handles();
         let mut series: BTreeMap<String, (&str, BTreeMap<String, String>)> = BTreeMap::new();
-        let mut add = |key: &Key, kind, value: String| {
+        // `lines` are the samples of the key, with their names.
+        let mut add = |key: &Key, kind, lines: String| {
             let (_, samples) = series.entry(key.name().to_owned()).or_insert_with(|| (kind, BTreeMap::new()));
-            samples.insert(labels(key), value);
+            samples.insert(labels(key), lines);
         };
-        counters.iter().for_each(|(key, value)| add(key, "counter", load(value).to_string()));
-        gauges.iter().for_each(|(key, value)| add(key, "gauge", number(f64::from_bits(load(value)))));
+        let one = |key: &Key, value: String| format!("{}{} {value}\n", key.name(), labels(key));
+        counters.iter().for_each(|(key, value)| add(key, "counter", one(key, load(value).to_string())));
+        gauges.iter().for_each(|(key, value)| add(key, "gauge", one(key, number(f64::from_bits(load(value))))));
+        let histograms = histograms.lock().unwrap_or_else(PoisonError::into_inner);
+        histograms.iter().for_each(|(key, buckets)| add(key, "histogram", lines_of(key, buckets)));
+        drop(histograms);
 
         let descriptions = descriptions.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
@@ -62,9 +77,7 @@ impl Prometheus {
                 let _ = writeln!(text, "# HELP {name} {}", description.replace('\\', "\\\\").replace('\n', "\\n"));
             }
             let _ = writeln!(text, "# TYPE {name} {kind}");
-            for (labels, value) in samples {
-                let _ = writeln!(text, "{name}{labels} {value}");
-            }
+            text.extend(samples.into_values());
         }
         text
     }
@@ -76,9 +89,31 @@ fn load(value: &AtomicU64) -> u64 {
 
 /// Returns `{name="value",…}`, or nothing for a metric without labels.
 fn labels(key: &Key) -> String {
+    in_braces(&pairs(key))
+}
+
+fn pairs(key: &Key) -> Vec<String> {
     let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let labels: Vec<_> = key.labels().map(|label| format!("{}=\"{}\"", label.key(), escaped(label.value()))).collect();
-    if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) }
+    key.labels().map(|label| format!("{}=\"{}\"", label.key(), escaped(label.value()))).collect()
+}
+
+fn in_braces(pairs: &[String]) -> String {
+    if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) }
+}
+
+/// Returns the samples of a histogram.
+fn lines_of(key: &Key, buckets: &Buckets) -> String {
+    let (name, pairs, counted) = (key.name(), pairs(key), buckets.counted());
+    let up_to = BOUNDS.into_iter().chain([f64::INFINITY]).zip(counted.up_to.into_iter().chain([counted.count]));
+    let mut lines = String::new();
+    for (bound, count) in up_to {
+        let labels = [&pairs[..], &[format!("le=\"{}\"", number(bound))]].concat();
+        let _ = writeln!(lines, "{name}_bucket{} {count}", in_braces(&labels));
+    }
+    let labels = in_braces(&pairs);
+    let _ = writeln!(lines, "{name}_sum{labels} {}", number(counted.sum));
+    let _ = writeln!(lines, "{name}_count{labels} {}", counted.count);
+    lines
 }
 
 /// Rust writes `inf`, and Prometheus reads `+Inf`.
@@ -106,7 +141,9 @@ impl Recorder for Inner {
         self.describe(&name, description);
     }
 
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, name: KeyName, _: Option<Unit>, description: SharedString) {
+        self.describe(&name, description);
+    }
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
         self.registry.get_or_create_counter(key, |value| value.clone().into())
@@ -116,8 +153,9 @@ impl Recorder for Inner {
         self.registry.get_or_create_gauge(key, |value| value.clone().into())
     }
 
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        let mut histograms = self.histograms.lock().unwrap_or_else(PoisonError::into_inner);
+        histograms.entry(key.clone()).or_default().clone().into()
     }
 }
 
@@ -127,6 +165,11 @@ pub(crate) fn reloaded(succeeded: bool) {
     if succeeded {
         loaded_now();
     }
+}
+
+/// Tells when the certificate that is served expires.
+pub(crate) fn certificate_expires(at: std::time::Duration) {
+    gauge!(CERTIFICATE_EXPIRY).set(at.as_secs_f64());
 }
 
 fn loaded_now() {

@@ -49,6 +49,12 @@ impl State {
         Ok(Self { app, tls, proxies, limits, health, kept, config, source })
     }
 
+    fn record_certificate(&self) {
+        if let Some(tls) = &self.tls {
+            tls.record_expiry();
+        }
+    }
+
     pub(crate) fn readiness(&self) -> Readiness {
         self.kept.readiness(&self.health)
     }
@@ -67,6 +73,7 @@ pub(crate) struct Live(RwLock<Arc<State>>);
 
 impl Live {
     pub(crate) fn new(state: State) -> Self {
+        state.record_certificate();
         Self(RwLock::new(Arc::new(state)))
     }
 
@@ -75,6 +82,7 @@ impl Live {
     }
 
     fn set(&self, state: State) {
+        state.record_certificate();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
     }
 }

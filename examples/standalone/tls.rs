@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
@@ -10,6 +11,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::build::read_file;
 use crate::config::{Mistake, Source, TlsFiles};
+use crate::{certificate, metrics};
 
 /// A certificate with its key, ready to serve.
 #[derive(Clone)]
@@ -17,6 +19,8 @@ pub(crate) struct Tls {
     pub(crate) config: Arc<ServerConfig>,
     /// The content of the certificate file, which shows whether it was replaced.
     chain: Arc<str>,
+    /// When the first of the certificates expires. `None` if that cannot be read.
+    expiry: Option<Duration>,
 }
 
 impl Tls {
@@ -44,6 +48,7 @@ impl Tls {
             let why = "it has no certificate; expected PEM with -----BEGIN CERTIFICATE-----";
             return Err(at("tls.certificate", &certificate, why.to_owned()));
         }
+        let expiry = certificates.iter().filter_map(|one| certificate::expiry(one).ok()).min();
         let text = read_file(&key).map_err(|error| {
             at("tls.key", &key, format!("{error}; put the private key of the certificate there, in PEM"))
         })?;
@@ -56,7 +61,14 @@ impl Tls {
             at("tls.key", &key, format!("{error}; use the private key that belongs to {}", certificate.display()))
         })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Some(Self { config: Arc::new(config), chain: chain.into() }))
+        Ok(Some(Self { config: Arc::new(config), chain: chain.into(), expiry }))
+    }
+
+    /// Records when the certificate expires. Called when it is served.
+    pub(crate) fn record_expiry(&self) {
+        if let Some(expiry) = self.expiry {
+            metrics::certificate_expires(expiry);
+        }
     }
 
     /// Returns whether both have the same certificate.

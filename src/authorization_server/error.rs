@@ -194,11 +194,14 @@ struct Inner {
     detail: Option<String>,
     source: Option<Arc<dyn Error + Send + Sync>>,
     retry_after: u64,
+    /// Whether only a short time has to pass, as after each revocation of a client's tokens. No part has failed.
+    is_short_wait: bool,
 }
 
 impl TokenError {
     pub(super) fn new(fault: Fault) -> Self {
-        let inner = Inner { fault, client_id: None, detail: None, source: None, retry_after: RETRY_AFTER_SECONDS };
+        let retry_after = RETRY_AFTER_SECONDS;
+        let inner = Inner { fault, client_id: None, detail: None, source: None, retry_after, is_short_wait: false };
         Self(Arc::new(inner))
     }
 
@@ -223,6 +226,22 @@ impl TokenError {
     pub(super) fn retry_after(mut self, seconds: u64) -> Self {
         Arc::make_mut(&mut self.0).retry_after = seconds;
         self
+    }
+
+    /// Marks a refusal that only asks the client to wait for a short time.
+    pub(super) fn short_wait(mut self) -> Self {
+        Arc::make_mut(&mut self.0).is_short_wait = true;
+        self
+    }
+
+    /// Returns whether only a short time has to pass. No part of the server has failed.
+    pub(super) fn is_short_wait(&self) -> bool {
+        self.0.is_short_wait
+    }
+
+    /// Returns the outcome of the request, for metrics.
+    pub(super) fn outcome(&self) -> &'static str {
+        if self.status().is_server_error() && !self.is_short_wait() { "unavailable" } else { "refused" }
     }
 
     /// Creates the error for a part of the server that did not do its work.

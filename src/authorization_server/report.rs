@@ -41,11 +41,15 @@ impl Reporter {
         let source = std::error::Error::source(error);
         let code = error.kind().code();
         telemetry::decided(error.client_id(), Some(code));
-        if error.status().is_server_error() {
-            metrics::endpoint_answered(endpoint, "unavailable", code);
+        metrics::endpoint_answered(endpoint, error.outcome(), code);
+        if error.is_short_wait() {
+            tracing::info!(
+                endpoint, %error, "error.type" = code, source,
+                "a client has to wait for a few seconds, because its tokens were revoked a moment ago"
+            );
+        } else if error.status().is_server_error() {
             tracing::error!(endpoint, %error, "error.type" = code, source, "could not answer a client");
         } else {
-            metrics::endpoint_answered(endpoint, "refused", code);
             tracing::info!(endpoint, %error, "error.type" = code, source, "refused a client");
         }
         self.send(extensions, error.client_id(), || match error.clone() {

@@ -52,6 +52,7 @@ fn the_metrics_are_on_a_listener_of_their_own() {
         "standalone_reloads_total{outcome=\"failed\"} 0",
         "client_credentials_store_losses_total 0",
         "client_credentials_legacy_assertions_total{claim=\"aud\"} 0",
+        concat!("standalone_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
         assert!(answer.lines().any(|answered| answered == line), "`{line}` is not in\n{answer}");
     }
@@ -61,6 +62,31 @@ fn the_metrics_are_on_a_listener_of_their_own() {
     for path in ["/token", "/api/read", "/.well-known/jwks.json"] {
         assert!(ask(monitoring, path).starts_with("HTTP/1.1 404 "), "{path} is not for monitoring");
     }
+}
+
+#[test]
+fn the_time_of_token_requests_is_a_histogram_that_exists_from_the_start() {
+    const NAME: &str = "client_credentials_token_request_duration_seconds";
+    let (service, monitoring) = monitored("histogram", GOOD, &[]);
+    let of = |part: &str, method: &str, outcome: &str, more: &str| {
+        value(monitoring, &format!("{NAME}_{part}{{method=\"{method}\",outcome=\"{outcome}\"{more}}}"))
+    };
+    assert_eq!(of("count", "client_secret_basic", "unavailable", ""), Some(0.0));
+    assert_eq!(of("bucket", "assertion", "refused", ",le=\"0.0005\""), Some(0.0));
+    service.token();
+    assert_eq!(of("count", "client_secret_basic", "done", ""), Some(1.0));
+    assert_eq!(of("bucket", "client_secret_basic", "done", ",le=\"+Inf\""), Some(1.0));
+    let sum = of("sum", "client_secret_basic", "done", "").unwrap();
+    assert!(sum > 0.0 && sum < 60.0, "{sum}");
+    let bounds = ["0.0005", "0.01", "0.1", "1", "10"];
+    let counts: Vec<_> =
+        bounds.iter().filter_map(|le| of("bucket", "client_secret_basic", "done", &format!(",le=\"{le}\""))).collect();
+    assert!(counts.len() == bounds.len() && counts.is_sorted(), "{counts:?}");
+    let answer = ask(monitoring, "/metrics");
+    assert!(
+        answer.contains(&format!("# TYPE {NAME} histogram\n")) && answer.contains(&format!("# HELP {NAME} ")),
+        "{answer}"
+    );
 }
 
 #[test]

@@ -11,6 +11,8 @@ use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+#[cfg(feature = "metrics")]
+use super::monitoring::{monitored, value};
 use super::{GOOD, Service, refusal};
 
 /// Writes a self-signed certificate and its key into a folder, and returns the certificate.
@@ -51,6 +53,29 @@ fn start(folder: &Path, reread_seconds: &str) -> Service {
         format!("[tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\nreread_seconds = {reread_seconds}\n\n[keys]");
     fs::write(&config, GOOD.replace("[keys]", &tls)).unwrap();
     Service::start_with(&config, &[("TCC_STORE", "memory:")])
+}
+
+#[cfg(feature = "metrics")]
+#[test]
+fn the_time_at_which_the_certificate_expires_is_a_metric_that_follows_a_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key] = ["tls.crt", "tls.key"].map(|name| folder.path().join(name));
+    // From 2050 on, the time in a certificate has another form (RFC 5280 §4.1.2.5).
+    let write = |year: i32| {
+        let mut settings = rcgen::CertificateParams::new(["auth.example.test".to_owned()]).unwrap();
+        settings.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let pair = rcgen::KeyPair::generate().unwrap();
+        fs::write(&key, pair.serialize_pem()).unwrap();
+        fs::write(&certificate, settings.self_signed(&pair).unwrap().pem()).unwrap();
+    };
+    write(2049);
+    let tls = format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n\n[keys]");
+    let (mut service, monitoring) = monitored("certificate-expiry", &GOOD.replace("[keys]", &tls), &[]);
+    let expiry = || value(monitoring, "standalone_tls_certificate_expiry_timestamp_seconds");
+    assert_eq!(expiry(), Some(2_493_072_000.0));
+    write(2060);
+    assert_eq!(service.reload(), "reloaded the configuration");
+    assert_eq!(expiry(), Some(2_840_140_800.0));
 }
 
 #[test]

@@ -45,6 +45,14 @@ pub(in crate::authorization_server) enum Credentials {
 }
 
 impl Credentials {
+    /// Returns the kind, for metrics.
+    pub(in crate::authorization_server) fn kind(&self) -> &'static str {
+        match self {
+            Self::Secret(secret) => secret.method(),
+            Self::Assertion(_) => "assertion",
+        }
+    }
+
     /// Reads the credentials of the one method by which the request authenticates.
     pub(in crate::authorization_server) fn read(headers: &HeaderMap, form: &Form<'_>) -> Result<Self, TokenError> {
         let mut headers = headers.get_all(AUTHORIZATION).iter();

@@ -60,6 +60,9 @@ impl AuthorizationServerBuilder {
         if let (Some(revocations), Some(events)) = (&self.revocations, &self.events) {
             revocations.report_losses_to(events);
         }
+        if endpoints.token.is_some() {
+            metrics::expect_token_requests();
+        }
         let token_endpoint = endpoints.token.as_ref().map(|path| format!("{base_url}{path}"));
         let authenticator = self.authenticator(&issuer, token_endpoint)?;
         if authenticator.assertion.is_some() {

@@ -19,7 +19,7 @@ use crate::crypto::Random;
 use crate::issuer::Issuer;
 use crate::keys::{KeyRing, Signing, VerifyingKey};
 use crate::revocation::{Cleared, Date, Mark, Marked, Named, Revocations, Wait};
-use crate::timing::{MAX_CLIENT_ANSWER_AGE, MAX_DATED_AHEAD};
+use crate::timing::{MAX_CLIENT_ANSWER_AGE, MAX_DATED_AHEAD, MAX_USUAL_WAIT};
 use crate::verification::{IssuedTokens, LONGEST_TOKEN};
 
 /// The capacity for the claims of most tokens, in bytes.
@@ -212,7 +212,8 @@ impl Minter {
         let (now, fresh) = (Moment::now(&*self.clock), Mark::generate(&*self.random)?);
         let date = revocations.date(client.id(), now, fresh).map_err(|Wait(seconds)| {
             let detail = "the client's tokens are revoked up to a time in the future";
-            unavailable(client, detail).retry_after(seconds.min(60))
+            let error = unavailable(client, detail).retry_after(seconds.min(60));
+            if seconds <= MAX_USUAL_WAIT.as_secs() { error.short_wait() } else { error }
         })?;
         if date.marked.is_some() && client.as_of() > now.wall {
             // Its age would be negative, so the check of its age alone would accept it for too long.

@@ -32,6 +32,7 @@ use super::error::TokenError;
 use super::head::Head;
 use super::report::Reporter;
 use crate::event::Outcome;
+use crate::metrics::TokenRequestTiming;
 use crate::telemetry;
 use crate::transport::RefusalHook;
 
@@ -67,21 +68,33 @@ impl TokenPipeline {
 
     /// Answers a request. `body` is its body, or the reason why its head or body is refused.
     pub(super) async fn answer(&self, head: &Head, body: Result<Bytes, TokenError>) -> Response<Full<Bytes>> {
-        let span = telemetry::token_request();
-        let body = match body {
-            Ok(ref body) => body,
-            Err(error) => return self.finish(&span, head, Err(error)),
+        let (span, mut timing) = (telemetry::token_request(), TokenRequestTiming::start());
+        let request = match &body {
+            Ok(body) => span.in_scope(|| TokenRequest::read(&head.headers, body, &self.audience_parameter)),
+            Err(error) => Err(error.clone()),
         };
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return self.finish(&span, head, Err(error), timing),
+        };
+        timing.method(request.credentials.kind());
         // Pinned in place: moving it into the span would store it twice in this future.
-        let token = pin!(self.token(head, body));
+        let token = pin!(self.token(head, request));
         let mut token = token.instrument(span);
         let result = (&mut token).await;
-        self.finish(token.span(), head, result)
+        self.finish(token.span(), head, result, timing)
     }
 
     /// Reports the result, and returns the response.
-    fn finish(&self, span: &Span, head: &Head, result: Result<TokenResponse, TokenError>) -> Response<Full<Bytes>> {
+    fn finish(
+        &self,
+        span: &Span,
+        head: &Head,
+        result: Result<TokenResponse, TokenError>,
+        timing: TokenRequestTiming,
+    ) -> Response<Full<Bytes>> {
         span.in_scope(|| self.report(&head.extensions, &result));
+        timing.finish(result.as_ref().map_or_else(TokenError::outcome, |_| "done"));
         let response = match result {
             Ok(response) => response.into_response(),
             Err(error) => self.refuse(error, head.version, &head.extensions),
@@ -90,8 +103,7 @@ impl TokenPipeline {
         response
     }
 
-    async fn token(&self, head: &Head, body: &[u8]) -> Result<TokenResponse, TokenError> {
-        let request = TokenRequest::read(&head.headers, body, &self.audience_parameter)?;
+    async fn token(&self, head: &Head, request: TokenRequest<'_>) -> Result<TokenResponse, TokenError> {
         let client = self.authenticator.authenticate(&request.credentials, head).await?;
         if request.has_ignored_audience {
             self.audience_parameter.was_sent_by(&client, &head.extensions);

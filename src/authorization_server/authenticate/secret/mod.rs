@@ -47,6 +47,11 @@ pub(in crate::authorization_server) struct SecretCredentials {
 }
 
 impl SecretCredentials {
+    /// Returns the name of the method.
+    pub(super) fn method(&self) -> &'static str {
+        self.method.name()
+    }
+
     fn new(client_id: ClientId, secret: Zeroizing<String>, method: ClientAuthMethod) -> Result<Self, TokenError> {
         // No stored secret is longer, so digesting more would be useless work.
         if secret.len() > crate::secret::LONGEST {
