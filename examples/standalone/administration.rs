@@ -8,7 +8,7 @@ use tower_client_credentials::administration::{
 };
 use tower_client_credentials::registration::RegisteredClient;
 use tower_client_credentials::store::{
-    AdminError, ChangeFeed, Changes, ClientAdmin, ClientChange, Cursor, Revision, StoreFuture,
+    AdminError, ChangeFeed, Changes, ClientAdmin, ClientChange, Cursor, ListedClient, Revision, StoreFuture,
 };
 use tower_client_credentials::{Audience, AuthorizationServer, ClientId, ClientStore, MemoryStore, Scope, Scopes};
 
@@ -109,6 +109,14 @@ impl ClientAdmin for ClientsOfTheStore {
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
         self.store.list(after, limit)
+    }
+
+    fn list_entries<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
+        limit: NonZeroUsize,
+    ) -> StoreFuture<'a, Vec<ListedClient>> {
+        self.store.list_entries(after, limit)
     }
 }
 

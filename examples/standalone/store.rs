@@ -1,14 +1,14 @@
 //! Opens the store that a URL names. The example `clients` uses the same module.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tower_client_credentials::keys::rotation::{KeyStore, MemoryKeyStore};
 use tower_client_credentials::registration::RegisteredClient;
 use tower_client_credentials::store::{
-    AdminError, ChangeFeed, Changes, ClientAdmin, ClientChange, Cursor, ReplayLog, Revision, RevocationStore,
-    StoreFuture,
+    AdminError, ChangeFeed, Changes, ClientAdmin, ClientChange, Cursor, ListedClient, ReplayLog, Revision,
+    RevocationStore, StoreFuture,
 };
 use tower_client_credentials::{ClientId, ClientStore, MemoryStore};
 
@@ -88,11 +88,22 @@ pub(crate) async fn open(url: &str, folder: &Path) -> Result<(Store, Arc<dyn Key
     }
 }
 
+/// Returns the SQLite file that the URL names, if it does not exist: opening the store would create it.
+#[allow(dead_code)] // the example `standalone` creates it, except with --check
+pub(crate) fn missing_sqlite_file(url: &str, folder: &Path) -> Option<PathBuf> {
+    let path = sqlite_file(url, folder).filter(|path| !path.exists())?;
+    Some(std::path::absolute(&path).unwrap_or(path))
+}
+
+fn sqlite_file(url: &str, folder: &Path) -> Option<PathBuf> {
+    let rest = url.strip_prefix("sqlite:").filter(|_| cfg!(feature = "sqlite"))?;
+    Some(folder.join(rest.strip_prefix("//").unwrap_or(rest)))
+}
+
 /// Returns whether the URL names an SQLite file that does not exist yet, in a folder that exists.
 #[allow(dead_code)] // the example `clients` does not check
 pub(crate) fn is_missing_file(url: &str, folder: &Path) -> bool {
-    let path = url.strip_prefix("sqlite:").map(|rest| folder.join(rest.strip_prefix("//").unwrap_or(rest)));
-    cfg!(feature = "sqlite") && path.is_some_and(|path| is_missing_in_a_folder(&path))
+    sqlite_file(url, folder).is_some_and(|path| is_missing_in_a_folder(&path))
 }
 
 /// Returns whether a file does not exist, although its folder does.
@@ -157,6 +168,14 @@ impl ClientAdmin for Registry {
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
         StoreFuture::new(async move { self.store.list(after, limit).await })
+    }
+
+    fn list_entries<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
+        limit: NonZeroUsize,
+    ) -> StoreFuture<'a, Vec<ListedClient>> {
+        self.store.list_entries(after, limit)
     }
 }
 

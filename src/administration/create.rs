@@ -53,7 +53,13 @@ impl Inner {
             check_chosen(chosen, actor)?;
         }
         let id = match (&metadata.client_id, &key) {
-            (Some(id), _) => id.clone(),
+            // The key would not be remembered, so the same key with another id would create another client.
+            (Some(_), Some(_)) => {
+                return Err(AdministrationRefusal::request(
+                    "send `client_id` or `Idempotency-Key`, not both: a request that repeats a chosen id gets 409",
+                ));
+            }
+            (Some(id), None) => id.clone(),
             (None, Some(key)) => key.client_id(actor.client.id())?,
             (None, None) => {
                 let mut bytes = [0; ID_BYTES];
@@ -85,19 +91,23 @@ impl Inner {
             // A request may have asked for the id before, and the answer that it is unknown may be remembered.
             Ok(()) => self.after_change(id, false).await.map_err(AdministrationRefusal::after_change)?,
             Err(AdminError::Exists) if has_key => return self.repeated(id, &client).await,
+            Err(AdminError::Exists) => {
+                return Err(AdministrationRefusal::conflict(format!(
+                    "a client with the id `{id}` exists; choose another id"
+                )));
+            }
             Err(error) => return Err(error.into()),
         }
-        self.created(id, secret).await.map_err(AdministrationRefusal::after_change)
+        self.created(&client, secret).await.map_err(AdministrationRefusal::after_change)
     }
 
     /// Answers a request that created the client.
     async fn created(
         &self,
-        id: &ClientId,
+        client: &RegisteredClient,
         secret: Option<ClientSecret>,
     ) -> Result<Response<Full<Bytes>>, AdministrationRefusal> {
-        let (stored, revision) = self.load(id).await?;
-        let mut body = view::of(&stored)?;
+        let (mut body, tag) = self.after(client, secret.is_some()).await?;
         if let Some(secret) = secret {
             body.insert("client_secret".to_owned(), secret.expose().into());
             // RFC 7591 §3.2.1: 0 means that it never expires.
@@ -105,8 +115,8 @@ impl Inner {
         }
         let mut response = view::json(StatusCode::CREATED, &body.into());
         let headers = response.headers_mut();
-        headers.insert(ETAG, EntityTag::of(&stored, revision)?.into_header());
-        if let Ok(location) = HeaderValue::try_from(format!("{}/{}", self.last_segment(), encoded(id))) {
+        headers.extend(tag.map(|tag| (ETAG, tag.into_header())));
+        if let Ok(location) = HeaderValue::try_from(format!("{}/{}", self.last_segment(), encoded(client.id()))) {
             headers.insert(LOCATION, location);
         }
         Ok(response)

@@ -4,29 +4,33 @@ use bytes::Bytes;
 use http::header::ETAG;
 use http::{Response, StatusCode};
 use http_body_util::Full;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::entity_tag::EntityTag;
 use super::page::Page;
 use super::{AdministrationRefusal, Inner, view};
 use crate::client_id::ClientId;
 use crate::deadline;
-use crate::store::StoreError;
+use crate::store::{ListedClient, StoreError};
 
 impl Inner {
     pub(super) async fn list(&self, query: Option<&str>) -> Result<Response<Full<Bytes>>, AdministrationRefusal> {
         let Page { after, limit } = Page::read(query)?;
         // One more, to find out whether there is another page.
         let one_more = limit.saturating_add(1);
-        let found = deadline::within(self.server.store_timeout, self.store.list(after.as_ref(), one_more)).await;
-        let mut clients = found.map_err(StoreError::new)??;
-        let has_more = clients.len() > limit.get();
-        clients.truncate(limit.get());
-        let shown = clients.iter().map(|client| Ok(Value::from(view::of(client)?)));
+        let found = deadline::within(self.server.store_timeout, self.store.list_entries(after.as_ref(), one_more));
+        let mut entries = found.await.map_err(StoreError::new)??;
+        let has_more = entries.len() > limit.get();
+        entries.truncate(limit.get());
+        let shown = entries.iter().map(|entry| match entry {
+            ListedClient::Client(client) => Ok(Value::from(view::of(client)?)),
+            // The reason may quote the record.
+            ListedClient::Unreadable { client_id, .. } => Ok(json!({ "client_id": client_id, "is_unreadable": true })),
+        });
         let mut page = Map::new();
         page.insert("clients".to_owned(), shown.collect::<Result<Vec<_>, AdministrationRefusal>>()?.into());
-        if let Some(last) = clients.last().filter(|_| has_more) {
-            page.insert("next".to_owned(), last.id().as_str().into());
+        if let Some(last) = entries.last().filter(|_| has_more) {
+            page.insert("next".to_owned(), last.client_id().as_str().into());
         }
         Ok(view::json(StatusCode::OK, &page.into()))
     }

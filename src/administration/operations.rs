@@ -69,12 +69,12 @@ impl Inner {
         match changed {
             Changed::Registration(result) => {
                 let disables = client.is_enabled() && !result.is_enabled();
-                self.apply(actor, ClientChange::replace(result, revision)).await?;
-                self.finish(id, disables, None).await
+                self.apply(actor, ClientChange::replace(result.clone(), revision)).await?;
+                self.finish(&result, disables, None).await
             }
             Changed::WithSecret(result, label, secret) => {
-                self.apply(actor, ClientChange::replace(result, revision)).await?;
-                self.finish(id, false, Some((label, secret))).await
+                self.apply(actor, ClientChange::replace(result.clone(), revision)).await?;
+                self.finish(&result, false, Some((label, secret))).await
             }
             Changed::Deleted => {
                 let delete = ClientChange::delete(id.clone()).provided(id.clone(), revision);
@@ -83,6 +83,8 @@ impl Inner {
                 Ok(without_content())
             }
             Changed::TokensRevoked => {
+                // Writes the same registration again: only if neither it nor the administrator was changed in the meantime.
+                self.apply(actor, ClientChange::replace(client.as_ref().clone(), revision)).await?;
                 if let Some(revocations) = self.revocations() {
                     revocations.revoke_client(id).await?;
                 }
@@ -175,13 +177,13 @@ impl Inner {
     /// Answers a change that the store has made.
     async fn finish(
         &self,
-        id: &ClientId,
+        result: &RegisteredClient,
         is_former: bool,
         secret: Option<(String, ClientSecret)>,
     ) -> Result<Response<Full<Bytes>>, AdministrationRefusal> {
         let finished = async {
-            self.after_change(id, is_former).await?;
-            self.shown(id, secret).await
+            self.after_change(result.id(), is_former).await?;
+            self.shown(result, secret).await
         };
         finished.await.map_err(AdministrationRefusal::after_change)
     }
@@ -197,14 +199,29 @@ impl Inner {
         Ok(())
     }
 
+    /// Returns what an administrator sees after a change, and its version.
+    ///
+    /// If the store made the change, but does not answer now, and the answer `has_secret`, it is the registration as it was written,
+    /// without a version: the secret is in no other answer.
+    pub(super) async fn after(
+        &self,
+        written: &RegisteredClient,
+        has_secret: bool,
+    ) -> Result<(Map<String, Value>, Option<EntityTag>), AdministrationRefusal> {
+        match self.load(written.id()).await {
+            Ok((client, revision)) => Ok((view::of(&client)?, Some(EntityTag::of(&client, revision)?))),
+            Err(_) if has_secret => Ok((view::of(written)?, None)),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
     /// Returns the client after the change.
     async fn shown(
         &self,
-        id: &ClientId,
+        result: &RegisteredClient,
         secret: Option<(String, ClientSecret)>,
     ) -> Result<Response<Full<Bytes>>, AdministrationRefusal> {
-        let (client, revision) = self.load(id).await?;
-        let mut body = view::of(&client)?;
+        let (mut body, tag) = self.after(result, secret.is_some()).await?;
         if let Some((label, secret)) = secret {
             body.insert("client_secret".to_owned(), secret.expose().into());
             body.insert("client_secret_label".to_owned(), label.into());
@@ -212,7 +229,7 @@ impl Inner {
             body.insert("client_secret_expires_at".to_owned(), 0.into());
         }
         let mut response = view::json(StatusCode::OK, &body.into());
-        response.headers_mut().insert(ETAG, EntityTag::of(&client, revision)?.into_header());
+        response.headers_mut().extend(tag.map(|tag| (ETAG, tag.into_header())));
         Ok(response)
     }
 }

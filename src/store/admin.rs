@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use super::admin_error::AdminError;
 use super::change_feed::ChangeFeed;
 use super::client_change::{ClientChange, Revision};
+use super::listed_client::ListedClient;
 use super::secret_rotation::{RotatedSecret, SecretRotation};
 use super::{ClientStore, StoreError, StoreFuture};
 use crate::client_id::ClientId;
@@ -73,6 +74,24 @@ pub trait ClientAdmin: ClientStore + ChangeFeed {
         after: Option<&'a ClientId>,
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>>;
+
+    /// Returns the same page as [`list`](Self::list), in which a record that cannot be read is an entry of its own. `list` fails
+    /// because of such a record, and then none of the clients can be seen.
+    ///
+    /// The default uses `list`, so it fails like that one. A wrapper of another store has to pass this call on.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn list_entries<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
+        limit: NonZeroUsize,
+    ) -> StoreFuture<'a, Vec<ListedClient>> {
+        StoreFuture::new(
+            async move { Ok(self.list(after, limit).await?.into_iter().map(ListedClient::Client).collect()) },
+        )
+    }
 
     /// Adds a client.
     ///

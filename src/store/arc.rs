@@ -9,6 +9,7 @@ use super::admin_error::AdminError;
 
 use super::change_feed::{ChangeFeed, Changes, Cursor};
 use super::client_change::{ClientChange, Revision};
+use super::listed_client::ListedClient;
 use super::replay::{Replay, ReplayBounds, ReplayId, ReplayLog};
 use super::revocation::Revocation;
 use super::revocation_store::RevocationStore;
@@ -45,6 +46,14 @@ impl<T: ClientAdmin + ?Sized> ClientAdmin for Arc<T> {
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
         (**self).list(after, limit)
+    }
+
+    fn list_entries<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
+        limit: NonZeroUsize,
+    ) -> StoreFuture<'a, Vec<ListedClient>> {
+        (**self).list_entries(after, limit)
     }
 
     fn create_all(&self, clients: Vec<RegisteredClient>) -> StoreFuture<'_, usize> {

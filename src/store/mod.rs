@@ -149,6 +149,7 @@ pub mod conformance;
 mod file;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod last_write;
+mod listed_client;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -176,6 +177,7 @@ pub use self::change_feed::{Change, ChangeFeed, Changes, Cursor, FeedEntry};
 pub use self::client_change::{ClientChange, ClientCondition, ClientWrite, Revision};
 #[cfg(feature = "file")]
 pub use self::file::{FileFault, FileKeyStore, FileSettings, FileStore, FileStoreBuilder};
+pub use self::listed_client::ListedClient;
 pub use self::memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresSettings, PostgresStore, PostgresStoreBuilder};

@@ -18,7 +18,7 @@ use common::servers::Postgres;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tempfile::TempDir;
-use tower_client_credentials::store::{PostgresStore, SqliteStore};
+use tower_client_credentials::store::{ClientAdmin as _, PostgresStore, SqliteStore};
 
 use self::world::World;
 
@@ -66,6 +66,27 @@ async fn a_change_whose_answer_fails_is_reported_as_made() {
     let store = tower_client_credentials::MemoryStore::default();
     let failing = failing_store::FailsAfterChange::new(store.clone());
     scenarios::a_change_without_an_answer(World::over(failing, store).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_secret_is_shown_even_if_the_store_does_not_answer_after_the_change() {
+    let store = tower_client_credentials::MemoryStore::default();
+    let failing = failing_store::FailsAfterChange::new(store.clone());
+    scenarios::a_new_secret_without_an_answer_of_the_store(World::over(failing, store).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_record_is_shown_as_such_and_does_not_hide_its_page() {
+    let folder = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("clients.db").display());
+    let store = SqliteStore::builder(&url).call_timeout(PATIENCE).open().await.unwrap();
+    for id in ["b", "c"] {
+        store.create(common::client(id).register().unwrap()).await.unwrap();
+    }
+    let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let broken = "UPDATE tcc_clients SET record = '{\"client_id\":\"b\",\"client_secrets\":5}' WHERE id = 'b'";
+    sqlx::raw_sql(broken).execute(&mut connection).await.unwrap();
+    scenarios::a_page_with_an_unreadable_record(World::with(store).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -427,6 +427,12 @@ pub async fn a_change_needs_the_current_version(world: World) {
         }
     }
     assert_eq!(team.get(&path).await.json()["client_name"], "b");
+    // The tokens are revoked at one version only, as in any other change.
+    let seen = team.tag(&id).await;
+    let revoke = async || team.send(Method::POST, &format!("{path}/revoke-tokens"), &[(IF_MATCH, &seen)], "").await;
+    assert_eq!(revoke().await.status, 204);
+    assert_refused(&revoke().await, 412, "precondition_failed");
+    assert_eq!(team.get(&path).await.json()["client_name"], "b");
     let several = format!("\"x\", {}", team.tag(&id).await);
     assert_eq!(team.send(Method::PUT, &path, &[(IF_MATCH, &several)], &rename("d")).await.status, 200);
     assert_eq!(team.send(Method::DELETE, &path, &[(IF_MATCH, "*")], "").await.status, 204);
@@ -544,6 +550,17 @@ pub async fn a_repeated_idempotency_key_creates_one_client(world: World) {
         let answer = team.send(Method::POST, "/clients", &[(KEY, malformed)], &body).await;
         assert_refused(&answer, 400, "invalid_request");
     }
+    // A chosen id is enough: with a key, another id would create another client.
+    let mut chosen = invoices();
+    chosen["client_id"] = "chosen".into();
+    let root = world.by("root").await;
+    let both = root.send(Method::POST, "/clients", &key, &chosen.to_string()).await;
+    assert_refused(&both, 400, "invalid_request");
+    assert!(!world.exists("chosen").await);
+    root.creates(chosen.clone()).await;
+    let again = root.post("/clients", &chosen).await;
+    assert_refused(&again, 409, "conflict");
+    assert!(again.json()["error_description"].as_str().unwrap().contains("`chosen`"), "{again:?}");
     // Without a key, each request creates a client.
     let ids =
         [team.creates(invoices()).await, team.creates(invoices()).await].map(|created| created["client_id"].clone());
@@ -668,8 +685,7 @@ pub async fn a_url_of_keys_in_a_private_network_is_refused(world: World) {
 /// The store writes each change and then does not answer.
 pub async fn a_change_without_an_answer(world: World) {
     let root = world.by("root").await;
-    let mut request = invoices();
-    request["client_id"] = "billing".into();
+    let request = json!({"client_id": "billing", "audiences": [API], "jwks_uri": "https://keys.example.com/jwks"});
     assert_refused(&root.post("/clients", &request).await, 503, "temporarily_unavailable");
     assert!(world.exists("billing").await);
     let mut events = world.events.lock().await;
@@ -682,4 +698,29 @@ pub async fn a_change_without_an_answer(world: World) {
         }
     }
     assert_eq!(made, [("create", "billing".to_owned())]);
+}
+
+/// The store makes the change and then does not answer: the secret, which no other answer has, is shown nevertheless.
+pub async fn a_new_secret_without_an_answer_of_the_store(world: World) {
+    let root = world.by("root").await;
+    let created = root.post("/clients", &invoices()).await;
+    assert_eq!((created.status.as_u16(), created.header(ETAG)), (201, None), "{created:?}");
+    let (id, secret) = (&created.json()["client_id"], &created.json()["client_secret"]);
+    assert_eq!(created.json()["client_name"], "Billing");
+    world.token_with(id.as_str().unwrap(), secret.as_str().unwrap()).await.unwrap();
+}
+
+/// The page of a record that cannot be read: `b` is one.
+pub async fn a_page_with_an_unreadable_record(world: World) {
+    let auditor = world.by("auditor").await;
+    let listed = auditor.get("/clients?limit=100").await;
+    assert_eq!(listed.status, 200, "{listed:?}");
+    let clients = listed.json()["clients"].as_array().unwrap().clone();
+    let ids: Vec<_> = clients.iter().map(|client| client["client_id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["auditor", "b", "c", "other-root", "other-team", "payments", "root", "team"]);
+    assert_eq!(clients[1], json!({"client_id": "b", "is_unreadable": true}));
+    let page = auditor.get("/clients?limit=1&after=auditor").await.json();
+    assert_eq!((&page["clients"][0]["client_id"], &page["next"]), (&"b".into(), &"b".into()));
+    assert_eq!(auditor.get("/clients?limit=1&after=b").await.json()["clients"][0]["client_id"], "c");
+    assert_refused(&auditor.get("/clients/b").await, 503, "temporarily_unavailable");
 }

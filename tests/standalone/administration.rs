@@ -103,7 +103,7 @@ fn the_tool_does_over_http_what_it_does_at_the_store() {
     let secret = chooses.lines(&[&create[..], &["--name", "Reports", "--metadata", "team=a=b"]].concat());
     assert_eq!(secret.len(), 1, "the secret alone is on stdout: {secret:?}");
     let (code, said) = chooses.refusal(&create);
-    assert!(code == 4 && said.contains("a client with this id exists"), "{code}: {said}");
+    assert!(code == 4 && said.contains("a client with the id `reports/1` exists"), "{code}: {said}");
     assert_eq!(root.refusal(&["show", "unknown"]).0, 3);
 
     let shown = at_the_store.json(&["show", "reports/1"]);

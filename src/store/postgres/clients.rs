@@ -12,7 +12,8 @@ use crate::clock::later;
 use crate::registration::RegisteredClient;
 use crate::store::sql::{self, CREATED_AT_ONCE, Row};
 use crate::store::{
-    AdminError, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, Revision, StoreError, StoreFuture,
+    AdminError, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, ListedClient, Revision,
+    StoreError, StoreFuture,
 };
 
 impl ClientStore for PostgresStore {
@@ -26,6 +27,21 @@ impl ClientStore for PostgresStore {
 }
 
 impl PostgresStore {
+    /// Returns the ids and the records of a page.
+    async fn page_of_clients(
+        &self,
+        after: Option<&ClientId>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        self.call(async |connection| {
+            // No id is empty, so all ids come after the empty one.
+            let page = "SELECT id, record FROM tcc_clients WHERE id > $1 ORDER BY id LIMIT $2";
+            let page = sqlx::query_as::<_, (String, String)>(page).bind(after.map_or("", ClientId::as_str));
+            page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(connection).await
+        })
+        .await
+    }
+
     /// Returns how many clients were added, or `None` if a condition does not hold.
     async fn create_some(
         &self,
@@ -209,13 +225,18 @@ impl ClientAdmin for PostgresStore {
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
         StoreFuture::new(async move {
-            let records = self.call(async |connection| {
-                // No id is empty, so all ids come after the empty one.
-                let page = "SELECT record FROM tcc_clients WHERE id > $1 ORDER BY id LIMIT $2";
-                let page = sqlx::query_scalar::<_, String>(page).bind(after.map_or("", ClientId::as_str));
-                page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(connection).await
-            });
-            records.await?.iter().map(|record| sql::client(record)).collect()
+            self.page_of_clients(after, limit).await?.iter().map(|(_, record)| sql::client(record)).collect()
+        })
+    }
+
+    fn list_entries<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
+        limit: NonZeroUsize,
+    ) -> StoreFuture<'a, Vec<ListedClient>> {
+        StoreFuture::new(async move {
+            let page = self.page_of_clients(after, limit).await?;
+            page.iter().map(|(id, record)| ListedClient::of(id, sql::client(record))).collect()
         })
     }
 }

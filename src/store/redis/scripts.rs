@@ -149,7 +149,7 @@ end
 local page = redis.call('ZRANGEBYLEX', ids, ARGV[3], '+', 'LIMIT', 0, ARGV[4])
 local records = {}
 for i, id in ipairs(page) do records[i] = redis.call('HGET', clients, id) end
-return records
+return {page, records}
 ";
 
 /// Arguments: the change, and its expiry. Returns the tip.

@@ -11,7 +11,8 @@ use crate::client_id::ClientId;
 use crate::registration::RegisteredClient;
 use crate::store::sql::{self, CREATED_AT_ONCE, Row, failed, in_time};
 use crate::store::{
-    AdminError, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, Revision, StoreError, StoreFuture,
+    AdminError, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, ListedClient, Revision,
+    StoreError, StoreFuture,
 };
 
 impl ClientStore for SqliteStore {
@@ -25,6 +26,23 @@ impl ClientStore for SqliteStore {
 }
 
 impl SqliteStore {
+    /// Returns the ids and the records of a page.
+    async fn page_of_clients(
+        &self,
+        after: Option<&ClientId>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        in_time(self.timeout, async {
+            let open = self.files.open().await?;
+            // No id is empty, so all ids come after the empty one.
+            let page = "SELECT id, record FROM tcc_clients WHERE id > ?1 ORDER BY id LIMIT ?2";
+            let page = sqlx::query_as::<_, (String, String)>(page).bind(after.map_or("", ClientId::as_str));
+            let page = page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(&open.readers);
+            page.await.map_err(failed)
+        })
+        .await
+    }
+
     async fn create_some(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
         let mut rows = Vec::with_capacity(clients.len());
         for client in clients {
@@ -138,15 +156,18 @@ impl ClientAdmin for SqliteStore {
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
         StoreFuture::new(async move {
-            in_time(self.timeout, async {
-                let open = self.files.open().await?;
-                // No id is empty, so all ids come after the empty one.
-                let page = "SELECT record FROM tcc_clients WHERE id > ?1 ORDER BY id LIMIT ?2";
-                let page = sqlx::query_scalar::<_, String>(page).bind(after.map_or("", ClientId::as_str));
-                let page = page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(&open.readers);
-                page.await.map_err(failed)?.iter().map(|record| sql::client(record)).collect()
-            })
-            .await
+            self.page_of_clients(after, limit).await?.iter().map(|(_, record)| sql::client(record)).collect()
+        })
+    }
+
+    fn list_entries<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
+        limit: NonZeroUsize,
+    ) -> StoreFuture<'a, Vec<ListedClient>> {
+        StoreFuture::new(async move {
+            let page = self.page_of_clients(after, limit).await?;
+            page.iter().map(|(id, record)| ListedClient::of(id, sql::client(record))).collect()
         })
     }
 }
