@@ -28,6 +28,8 @@ mod audience_report;
 mod credentials;
 #[path = "clients/doctor.rs"]
 mod doctor;
+#[path = "clients/hints.rs"]
+mod hints;
 #[path = "standalone/key_commands.rs"]
 mod key_commands;
 #[cfg(feature = "remote")]
@@ -53,12 +55,13 @@ use tower_client_credentials::registration::{ClientError, MayGrant, RegisteredCl
 use tower_client_credentials::scope::InvalidScope;
 use tower_client_credentials::secret::StoredSecret;
 use tower_client_credentials::store::{
-    AdminError, ClientAdmin as _, Revocation, RevocationStore as _, SecretRotation, StoreError,
+    AdminError, ClientAdmin as _, ListedClient, Revocation, RevocationStore as _, SecretRotation, StoreError,
 };
 use tower_client_credentials::{Audience, Client, ClientAuthMethod, ClientId, ClientSecret, Scope, Scopes};
 
 use self::credentials::CredentialCommand;
 use self::doctor::Doctor;
+use self::hints::{API_KEYS, FOLLOWERS, NEW_TOKENS, OLD_API_KEY, OTHERS, explain};
 use self::key_commands::KeyArguments;
 use self::store::{Store, chain, is_printable, printable};
 use self::wording::with_commands;
@@ -74,7 +77,7 @@ use self::wording::with_commands;
 )]
 struct Arguments {
     /// `sqlite://FILE`, `postgres://…`, `redis://…` or `file:FILE`. Defaults to the variable `TCC_STORE`, which hides the
-    /// password from other users.
+    /// password from other users. A missing SQLite file is created by `create` and `import` only.
     #[arg(long, global = true)]
     store: Option<String>,
     /// Prints one JSON object per line, for programs.
@@ -129,7 +132,7 @@ enum Command {
     /// Deletes a client, and marks its tokens as revoked in the store, for the servers and verifiers that follow it.
     Delete { id: ClientId },
     /// Lists the clients that may send the URL of the token endpoint as the `aud` of their assertions until a date, with the last
-    /// time that they did, in seconds since 1970. They break without this allowance. The server records at most one use an hour.
+    /// time that they did. They break without this allowance. The server records at most one use an hour.
     AudienceReport,
     /// Lists, adds and removes the credentials of a client.
     #[command(subcommand)]
@@ -327,9 +330,13 @@ struct Update {
 struct Failure(u8, String);
 
 impl Failure {
-    /// Names the client that was not found.
+    /// Names the client that was not found, or exists already.
     fn naming(self, id: Option<&str>) -> Self {
         match (self, id) {
+            (Self(4, text), Some(id)) if text == AdminError::Exists.to_string() => Self(
+                4,
+                format!("client `{id}` already exists; choose another id, or change it with `clients update {id}`"),
+            ),
             (Self(3, text), Some(id)) if text == AdminError::NotFound.to_string() => {
                 Self(3, format!("client `{id}` not found; `clients list` shows all"))
             }
@@ -339,18 +346,37 @@ impl Failure {
 }
 
 impl Command {
-    /// Returns the existing client that the command is for.
-    fn client_id(&self) -> Option<&ClientId> {
+    /// Returns the client that the command is for.
+    fn client_id(&self) -> Option<&str> {
         match self {
+            Self::Create(new) => new.id.as_deref(),
+            Self::Credentials(command) => command.client_id(),
             Self::Show { id, .. }
             | Self::RotateSecret { id, .. }
             | Self::Disable { id }
             | Self::Enable { id }
             | Self::Delete { id }
             | Self::RefreshKeys { id }
-            | Self::RevokeTokens { id } => Some(id),
-            Self::Update(update) => Some(&update.id),
+            | Self::RevokeTokens { id } => Some(id.as_str()),
+            Self::Update(update) => Some(update.id.as_str()),
             _ => None,
+        }
+    }
+
+    /// Returns the store to open. Only a command that adds clients creates a missing file, and says so: for the others, the path
+    /// is a typing mistake.
+    fn store_to_open<'a>(&self, url: &'a str, json: bool) -> Result<&'a str, Failure> {
+        let Some(path) = store::missing_sqlite_file(url, Path::new("")) else { return Ok(url) };
+        match self {
+            Self::Import { dry_run: true, .. } => Ok("memory:"),
+            Self::Create(_) | Self::Import { .. } => {
+                explain(json, &format!("creating the store {}", path.display()));
+                Ok(url)
+            }
+            _ => {
+                let why = "does not exist; correct --store or TCC_STORE; `clients create` and `clients import` make a new store";
+                Err(Failure(1, format!("the store {} {why}", path.display())))
+            }
         }
     }
 }
@@ -387,7 +413,7 @@ fn invalid(error: impl std::fmt::Display) -> Failure {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let id = arguments.command.client_id().map(ToString::to_string);
+    let id = arguments.command.client_id().map(str::to_owned);
     match run(arguments).await.map_err(|failure| failure.naming(id.as_deref())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, text)) => {
@@ -407,7 +433,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { store, json, command, .. } = arguments;
     let url = store.or_else(|| std::env::var("TCC_STORE").ok()).filter(|url| !url.is_empty());
     let url = url.ok_or_else(|| Failure(2, "no store is set; use --store or the variable TCC_STORE".to_owned()))?;
-    let (store, key_store) = store::open(&url, Path::new("")).await.map_err(|why| Failure(1, why))?;
+    let url = command.store_to_open(&url, json)?;
+    let (store, key_store) = store::open(url, Path::new("")).await.map_err(|why| Failure(1, why))?;
     let done = |id: &ClientId, what: &str| {
         if json {
             print(json!({ "client_id": id, "done": what }))
@@ -433,13 +460,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             let rotation = label.into_iter().fold(rotation, SecretRotation::label);
             let rotated = store.rotate_secret(&id, rotation).await?;
             print_secret(&id, &rotated.label, &rotated.secret, json)?;
-            if keep == 0 {
-                explain(
-                    json,
-                    "if an API accepts an old secret as an API key, it does so until it restarts without it; `clients \
-                     revoke-tokens` refuses it there at once",
-                );
-            }
+            explain(json, OLD_API_KEY);
             Ok(())
         }
         Command::Disable { id } => {
@@ -475,6 +496,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
                 json,
                 &format!("{FOLLOWERS} refuse them within a second; elsewhere they are valid until they expire"),
             );
+            explain(json, NEW_TOKENS);
             explain(json, API_KEYS);
             Ok(())
         }
@@ -505,7 +527,8 @@ async fn create(store: &Store, new: Create, json: bool) -> Result<(), Failure> {
     let client = unregistered(new, stored).replace_secret(kept);
     let client = client.register().map_err(invalid)?;
     let id = client.id().clone();
-    store.create(client).await?;
+    store.create(client.clone()).await?;
+    hints::warn_of_useless(&id, &client);
     print_secret(&id, "1", &secret, json)
 }
 
@@ -629,21 +652,6 @@ fn refuse_unnamed_default(client: &RegisteredClient, update: &Update) -> Result<
     Err(AdminError::Invalid(ClientError::new(client.id(), why)))
 }
 
-/// The processes that a change in the store reaches.
-const FOLLOWERS: &str = "servers and verifiers that follow the revocations of this store";
-const OTHERS: &str = "a server without revocations may issue tokens to it for another minute, and its tokens are valid until \
-                      they expire where revocations are not followed";
-
-const API_KEYS: &str = "an API that accepts API keys and follows the revocations of this store refuses those of this client as \
-                        well, until it restarts; remove them from its list of keys";
-
-/// Prints a hint for people on stderr. With `--json`, prints nothing.
-fn explain(json: bool, text: &str) {
-    if !json {
-        eprintln!("{text}");
-    }
-}
-
 async fn list(
     store: &Store,
     mut after: Option<ClientId>,
@@ -653,11 +661,18 @@ async fn list(
 ) -> Result<(), Failure> {
     let mut left = limit.unwrap_or(usize::MAX);
     while let Some(count) = NonZeroUsize::new(left.min(1_000)) {
-        let page = store.list(after.as_ref(), count).await?;
+        let page = store.list_entries(after.as_ref(), count).await?;
         let Some(last) = page.last() else { break };
-        after = Some(last.id().clone());
+        after = Some(last.client_id().clone());
         left = left.saturating_sub(page.len());
-        for client in page {
+        for entry in page {
+            let client = match entry {
+                ListedClient::Client(client) => client,
+                ListedClient::Unreadable { client_id, reason } => {
+                    show_unreadable(&client_id, &without_values(&reason), json)?;
+                    continue;
+                }
+            };
             if json {
                 print(record(&client, with_hashes)?)?;
             } else {
@@ -667,6 +682,13 @@ async fn list(
         }
     }
     Ok(())
+}
+
+fn show_unreadable(id: &ClientId, reason: &str, json: bool) -> Result<(), Failure> {
+    if json {
+        return print(json!({ "client_id": id, "is_unreadable": true, "reason": reason }));
+    }
+    Ok(writeln!(io::stdout(), "{id}\tunreadable: {}", printable(reason))?)
 }
 
 /// The number of clients per store call and per update of the progress bar.
@@ -701,7 +723,7 @@ async fn import(store: &Store, file: &Path, dry_run: bool, json: bool) -> Result
             Err(error) => {
                 wrong += 1;
                 if wrong <= MAX_REPORTED {
-                    bar.suspend(|| eprintln!("{}", printable(&at(without_values(&error)))));
+                    bar.suspend(|| eprintln!("{}", printable(&at(without_values(&error.to_string())))));
                 }
             }
         }
@@ -737,11 +759,10 @@ async fn import(store: &Store, file: &Path, dry_run: bool, json: bool) -> Result
 }
 
 /// The error quotes an unexpected string, which may have been a secret.
-fn without_values(error: &serde_json::Error) -> String {
-    let text = error.to_string();
+fn without_values(text: &str) -> String {
     match (text.find('"'), text.rfind('"')) {
         (Some(start), Some(end)) if start < end => format!("{}…{}", &text[..=start], &text[end..]),
-        _ => text,
+        _ => text.to_owned(),
     }
 }
 

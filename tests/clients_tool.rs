@@ -15,6 +15,7 @@ use common::servers::{Postgres, Redis};
 use p256::ecdsa::SigningKey;
 use p256::pkcs8::DecodePrivateKey as _;
 use serde_json::Value;
+use sqlx::Connection as _;
 use tempfile::TempDir;
 use tower_client_credentials::ClientSecret;
 use tower_client_credentials::secret::StoredSecret;
@@ -79,7 +80,7 @@ fn it_does_its_work(url: String) {
     assert_eq!(tool.kept("billing", "1"), ClientSecret::new(secret.as_str()).unwrap().to_stored().unwrap());
 
     let (code, said) = tool.refusal(&["create", "billing"], "");
-    assert!(code == 4 && said.contains("a client with this id already exists"), "{code}: {said}");
+    assert!(code == 4 && said.contains("client `billing` already exists; choose another id"), "{code}: {said}");
     assert_eq!(tool.refusal(&["show", "nobody"], "").0, 3);
     assert_eq!(tool.refusal(&["create", "b", "--audience", "api"], "").0, 2);
     assert_eq!(tool.refusal(&["create", "b", "--default-scope", "other"], "").0, 5);
@@ -104,6 +105,8 @@ fn it_does_its_work(url: String) {
     credentials(&tool);
     doctor(&tool);
     audience_report(&tool);
+    expired_secrets(&tool);
+    useless_clients(&tool);
     let disabled = tool.output(&["disable", "billing"], "");
     let said = String::from_utf8(disabled.stderr).unwrap();
     assert!(disabled.status.success() && said.contains("client `billing` is disabled\n"), "{said}");
@@ -233,7 +236,10 @@ fn audience_report(tool: &Tool) {
     assert!(tool.output(&["import", "-"], &records).status.success());
     assert_eq!(
         tool.lines(&["audience-report"]),
-        ["old-a\tlast used at 1700000000\tallowed until 4000000000", "old-b\tnever used\tallowed until 4000000000"]
+        [
+            "old-a\tlast used at 2023-11-14T22:13:20Z\tallowed until 2096-10-02T07:06:40Z",
+            "old-b\tnever used\tallowed until 2096-10-02T07:06:40Z"
+        ]
     );
     let report = tool.lines(&["audience-report", "--json"]);
     assert_eq!(report[0], r#"{"allowed_until":4000000000,"client_id":"old-a","last_use":1700000000}"#);
@@ -241,6 +247,58 @@ fn audience_report(tool: &Tool) {
         tool.lines(&["delete", id]);
     }
     assert!(tool.lines(&["audience-report"]).is_empty());
+}
+
+/// What has expired is marked, and is removed with one command.
+fn expired_secrets(tool: &Tool) {
+    let secret = |label: &str, end: &str| format!(r#"{{"label":"{label}","hash":"{HASH}"{end}}}"#);
+    let secrets = [
+        secret("old", r#","expires_at":1700000000"#),
+        secret("next", r#","expires_at":4000000000"#),
+        secret("new", ""),
+    ];
+    let record =
+        format!(r#"{{"client_id":"rotating","audiences":["{API}"],"client_secrets":[{}]}}"#, secrets.join(","));
+    assert!(tool.output(&["import", "-"], &record).status.success());
+    let left = ["next\tclient_secret_basic\texpires at 2096-10-02T07:06:40Z", "new\tclient_secret_basic"];
+    let listed = || tool.lines(&["credentials", "list", "rotating"]);
+    assert_eq!(listed(), [&["old\tclient_secret_basic\texpired at 2023-11-14T22:13:20Z"], &left[..]].concat());
+    let json = tool.lines(&["credentials", "list", "rotating", "--json"]);
+    assert!(json[0].contains(r#""expires_at":1700000000,"has_expired":true"#), "{json:?}");
+    let removed = tool.output(&["credentials", "remove", "rotating", "--expired"], "");
+    let said = String::from_utf8(removed.stderr).unwrap();
+    assert!(removed.status.success() && said.contains("`old` removed"), "{said}");
+    assert_eq!(listed(), left);
+    let again = tool.json(&["credentials", "remove", "rotating", "--expired"]);
+    assert!(again["done"].as_str().unwrap().contains("none of its credentials has expired"), "{again}");
+    let (code, said) = tool.refusal(&["credentials", "remove", "nobody", "--expired"], "");
+    assert!(code == 3 && said.contains("client `nobody` not found"), "{code}: {said}");
+    assert_eq!(tool.refusal(&["credentials", "remove", "rotating"], "").0, 2);
+    assert_eq!(tool.refusal(&["credentials", "remove", "rotating", "next", "--expired"], "").0, 2);
+    let rotated = tool.output(&["rotate-secret", "rotating"], "");
+    let said = String::from_utf8(rotated.stderr).unwrap();
+    assert!(
+        said.contains("an API accepts an old secret as an API key") && said.contains("`clients revoke-tokens`"),
+        "{said}"
+    );
+    tool.lines(&["delete", "rotating"]);
+}
+
+/// Clients whose tokens would be of no use, or that get none.
+fn useless_clients(tool: &Tool) {
+    let warnings = |arguments: &[&str]| {
+        let output = tool.output(&[&["create", "useless"], arguments].concat(), "");
+        tool.lines(&["delete", "useless"]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && output.stdout.len() > 40, "{said}");
+        ["no audience", "no scope"].map(|what| said.contains(&format!("warning: client `useless` has {what}")))
+    };
+    assert_eq!(warnings(&[]), [true, true]);
+    assert_eq!(warnings(&["--json"]), [true, true], "programs have stdout");
+    assert_eq!(warnings(&["--scope", "read"]), [true, false]);
+    assert_eq!(warnings(&["--audience", API]), [false, true]);
+    assert_eq!(warnings(&["--audience", API, "--scope", "read"]), [false, false]);
+    assert_eq!(warnings(&["--without-grant", "--introspects", API]), [false, false]);
 }
 
 /// The diagnosis of an assertion, for a person and for a script.
@@ -434,6 +492,92 @@ fn it_works_on_postgres() {
 fn it_works_on_redis() {
     let server = Redis::start();
     it_does_its_work(server.url());
+}
+
+#[test]
+fn only_commands_that_add_clients_create_a_store() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("typo.db");
+    let tool = Tool { url: in_folder("sqlite://", folder.path(), "typo.db") };
+    for arguments in [
+        &["list"][..],
+        &["show", "billing"],
+        &["update", "billing", "--add-scope", "read"],
+        &["rotate-secret", "billing"],
+        &["disable", "billing"],
+        &["delete", "billing"],
+        &["revoke-tokens", "billing"],
+        &["revoke-token", "billing", "jti"],
+        &["audience-report"],
+        &["credentials", "list", "billing"],
+        &["keys", "status"],
+    ] {
+        let (code, said) = tool.refusal(arguments, "");
+        let is_named = said.contains(&format!("the store {} does not exist", file.display()));
+        assert!(code == 1 && is_named && said.contains("--store") && !file.exists(), "{arguments:?}: {code}: {said}");
+    }
+    let dry = tool.output(&["import", "-", "--dry-run"], &format!("{}\n", entry("dry")));
+    assert!(dry.status.success() && !file.exists(), "{dry:?}");
+    let created = tool.output(&["create", "billing", "--audience", API], "");
+    let said = String::from_utf8(created.stderr).unwrap();
+    assert!(created.status.success() && said.contains(&format!("creating the store {}", file.display())), "{said}");
+    assert_eq!(tool.lines(&["list"]), ["billing\t"]);
+    let (code, said) = Tool { url: in_folder("file:", folder.path(), "typo.toml") }.refusal(&["list"], "");
+    assert!(code == 1 && said.contains("typo.toml"), "{code}: {said}");
+}
+
+/// A record that this release cannot read, between two that it can. `write` replaces the record of a client.
+async fn an_unreadable_record_is_listed(url: &str, write: impl AsyncFnOnce(&str, &str)) {
+    let tool = Tool { url: url.to_owned() };
+    for id in ["a", "b", "c"] {
+        tool.lines(&["create", id, "--audience", API, "--scope", "read"]);
+    }
+    write("b", r#"{"client_id":"b","version":2,"client_secrets":"hunter2"}"#).await;
+    let listed = tool.lines(&["list"]);
+    assert!(
+        listed.len() == 3 && listed[1].starts_with("b\tunreadable: ") && !listed[1].contains("hunter2"),
+        "{listed:?}"
+    );
+    assert_eq!([&*listed[0], &*listed[2]], ["a\tread", "c\tread"]);
+    let page = tool.lines(&["list", "--after", "a", "--limit", "1", "--json"]);
+    let entry: Value = serde_json::from_str(&page[0]).unwrap();
+    assert_eq!((&entry["client_id"], &entry["is_unreadable"], page.len()), (&"b".into(), &true.into(), 1));
+    assert_eq!(tool.refusal(&["show", "b"], "").0, 1);
+    tool.lines(&["delete", "b"]);
+    assert_eq!(tool.lines(&["list"]), ["a\tread", "c\tread"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_record_does_not_hide_the_others_on_sqlite() {
+    let folder = TempDir::new().unwrap();
+    let url = in_folder("sqlite://", folder.path(), "clients.db");
+    an_unreadable_record_is_listed(&url, async |id, record| {
+        let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        let update = sqlx::query("UPDATE tcc_clients SET record = ?2 WHERE id = ?1").bind(id).bind(record);
+        assert_eq!(update.execute(&mut connection).await.unwrap().rows_affected(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_record_does_not_hide_the_others_on_postgres() {
+    let server = Postgres::start();
+    an_unreadable_record_is_listed(&server.url(), async |id, record| {
+        let mut connection = sqlx::PgConnection::connect(&server.url()).await.unwrap();
+        let update = sqlx::query("UPDATE tcc_clients SET record = $2 WHERE id = $1").bind(id).bind(record);
+        assert_eq!(update.execute(&mut connection).await.unwrap().rows_affected(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_record_does_not_hide_the_others_on_redis() {
+    let server = Redis::start();
+    an_unreadable_record_is_listed(&server.url(), async |id, record| {
+        let record = format!("7 {record}").replace('"', "\\\"");
+        assert_eq!(server.ask(&format!("HSET {{tcc}}:clients {id} \"{record}\"")), ":0\r\n");
+    })
+    .await;
 }
 
 #[test]

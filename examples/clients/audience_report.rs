@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
+use tower_client_credentials::clock::Rfc3339;
 use tower_client_credentials::registration::RegisteredClient;
 use tower_client_credentials::store::ClientAdmin as _;
 
@@ -31,6 +32,7 @@ fn show(client: &RegisteredClient, json: bool) -> Result<(), Failure> {
     if json {
         return print(json!({ "client_id": id, "last_use": last, "allowed_until": until }));
     }
-    let last = last.map_or_else(|| "never used".to_owned(), |at| format!("last used at {at}"));
-    Ok(writeln!(io::stdout(), "{id}\t{last}\tallowed until {}", until.unwrap_or_default())?)
+    let (last, until) = (client.legacy_audience_used(), client.legacy_assertions().unwrap_or(UNIX_EPOCH));
+    let last = last.map_or_else(|| "never used".to_owned(), |at| format!("last used at {}", Rfc3339(at)));
+    Ok(writeln!(io::stdout(), "{id}\t{last}\tallowed until {}", Rfc3339(until))?)
 }

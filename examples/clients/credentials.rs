@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use tower_client_credentials::clock::Rfc3339;
 use tower_client_credentials::keys::rotation::KeyEncryptionKey;
 use tower_client_credentials::keys::{HmacAlgorithm, KeyError};
 use tower_client_credentials::registration::{
@@ -15,9 +16,10 @@ use tower_client_credentials::registration::{
 use tower_client_credentials::store::{AdminError, ClientAdmin as _, Revocation, RevocationStore as _};
 use tower_client_credentials::{Client, ClientId, ClientSecret};
 
+use crate::hints::{FOLLOWERS, NEW_TOKENS, OLD_API_KEY, OTHERS, explain};
 use crate::key_commands::lacks_encryption_key;
 use crate::store::{Store, printable};
-use crate::{FOLLOWERS, Failure, OTHERS, explain, invalid, print, print_secret};
+use crate::{Failure, invalid, print, print_secret};
 
 #[derive(Subcommand)]
 pub(crate) enum CredentialCommand {
@@ -50,10 +52,15 @@ pub(crate) enum CredentialCommand {
         #[command(flatten)]
         key: EncryptionKeyArguments,
     },
-    /// Removes the secret or the credential with this label.
+    /// Removes the secret or the credential with this label, or those that have expired. `rotate-secret` removes expired secrets
+    /// as well.
     Remove {
         id: ClientId,
-        label: String,
+        #[arg(required_unless_present = "expired", conflicts_with = "expired")]
+        label: Option<String>,
+        /// Removes the secrets and the credentials that have expired.
+        #[arg(long)]
+        expired: bool,
         /// Also revokes all tokens that the client has, whichever credential obtained them: a token does not tell. The client gets
         /// new ones with its other credentials.
         #[arg(long)]
@@ -102,6 +109,18 @@ impl EncryptionKeyArguments {
     }
 }
 
+impl CredentialCommand {
+    /// Returns the client that the command is for.
+    pub(crate) fn client_id(&self) -> Option<&str> {
+        match self {
+            Self::List { id } | Self::AddKeys { id, .. } | Self::AddHmac { id, .. } | Self::Remove { id, .. } => {
+                Some(id)
+            }
+            Self::Reseal { .. } => None,
+        }
+    }
+}
+
 pub(crate) async fn run(command: CredentialCommand, store: &Store, json: bool) -> Result<(), Failure> {
     match command {
         CredentialCommand::List { id } => {
@@ -140,10 +159,16 @@ pub(crate) async fn run(command: CredentialCommand, store: &Store, json: bool) -
             let label = client.credentials().last().map_or("", Credential::label);
             print_secret(&id, label, &secret, json)
         }
-        CredentialCommand::Remove { id, label, revoke } => {
-            store.try_update(&id, |client| without(client, &label)).await?;
-            done(&id, "changed", json)?;
-            explain(json, &format!("{FOLLOWERS} refuse the credential within a second; {OTHERS}"));
+        CredentialCommand::Remove { id, label, revoke, .. } => {
+            match label {
+                Some(label) => {
+                    store.try_update(&id, |client| without(client, &label)).await?;
+                    done(&id, "changed", json)?;
+                    explain(json, &format!("{FOLLOWERS} refuse the credential within a second; {OTHERS}"));
+                    explain(json, OLD_API_KEY);
+                }
+                None => remove_expired(store, &id, json).await?,
+            }
             if revoke { revoke_tokens(store, &id, json).await } else { Ok(()) }
         }
         CredentialCommand::Reseal { key } => reseal(store, &key.read()?, json).await,
@@ -186,6 +211,40 @@ fn without(client: &RegisteredClient, label: &str) -> Result<Client, AdminError>
     Ok(if is_credential { client.edit().without_credential(label) } else { client.edit().without_secret(label) })
 }
 
+/// Removes what has expired. A client without it is as before: a server accepts no expired credential.
+async fn remove_expired(store: &Store, id: &ClientId, json: bool) -> Result<(), Failure> {
+    let now = SystemTime::now();
+    let expired = |client: &RegisteredClient| -> Vec<String> {
+        let all = expiries(client).into_iter();
+        all.filter(|(.., end)| is_over(*end, now)).map(|(_, label, _)| label.to_owned()).collect()
+    };
+    let (client, _) = store.load(id).await?.ok_or(AdminError::NotFound)?;
+    let labels = expired(&client);
+    if labels.is_empty() {
+        return done(id, "unchanged: none of its credentials has expired", json);
+    }
+    store
+        .update(id, |client| {
+            expired(client)
+                .iter()
+                .fold(client.edit(), |edited, label| edited.without_secret(label).without_credential(label))
+        })
+        .await?;
+    let labels = labels.iter().map(|label| format!("`{}`", printable(label))).collect::<Vec<_>>().join(", ");
+    done(id, &format!("changed: {labels} removed"), json)
+}
+
+fn is_over(end: Option<SystemTime>, now: SystemTime) -> bool {
+    end.is_some_and(|end| end <= now)
+}
+
+/// Returns the method, the label and the end of each secret and credential.
+fn expiries(client: &RegisteredClient) -> Vec<(ClientAuthMethod, &str, Option<SystemTime>)> {
+    let secrets = client.secrets().iter().map(|secret| (client.authentication(), secret.label(), secret.expires()));
+    let others = client.credentials().iter().map(|other| (other.method(), other.label(), other.expires()));
+    secrets.chain(others).collect()
+}
+
 fn labels(client: &RegisteredClient) -> impl Iterator<Item = &str> {
     client.secrets().iter().map(RegisteredSecret::label).chain(client.credentials().iter().map(Credential::label))
 }
@@ -204,22 +263,22 @@ async fn revoke_tokens(store: &Store, id: &ClientId, json: bool) -> Result<(), F
             ),
         ));
     }
-    done(id, "without tokens: its tokens are revoked in the store", json)
+    done(id, "without tokens: its tokens are revoked in the store", json)?;
+    explain(json, NEW_TOKENS);
+    Ok(())
 }
 
 fn list(client: &RegisteredClient, json: bool) -> Result<(), Failure> {
-    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let secrets = client.secrets().iter().map(|secret| {
-        let method = client.authentication();
-        (method, secret.label(), secret.expires())
-    });
-    let others = client.credentials().iter().map(|other| (other.method(), other.label(), other.expires()));
-    for (method, label, expires) in secrets.chain(others) {
-        let expires = expires.map(seconds);
+    let (now, seconds) =
+        (SystemTime::now(), |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs());
+    for (method, label, end) in expiries(client) {
+        let has_expired = is_over(end, now);
         if json {
-            print(json!({ "label": label, "method": method, "expires_at": expires }))?;
+            let end = end.map(seconds);
+            print(json!({ "label": label, "method": method, "expires_at": end, "has_expired": has_expired }))?;
         } else {
-            let end = expires.map_or_else(String::new, |at| format!("\texpires at {at}"));
+            let verb = if has_expired { "expired" } else { "expires" };
+            let end = end.map_or_else(String::new, |at| format!("\t{verb} at {}", Rfc3339(at)));
             writeln!(io::stdout(), "{}\t{method}{end}", printable(label))?;
         }
     }

@@ -18,6 +18,7 @@ use tower_client_credentials::registration::RegisteredClient;
 use tower_client_credentials::secret::StoredSecret;
 use tower_client_credentials::{ClientCredentials, ClientCredentialsLayer, ClientId, Scopes};
 
+use crate::hints::{NEW_TOKENS, OLD_API_KEY, explain, warn_of_useless};
 use crate::store::chain;
 use crate::{Command, Create, Failure, Update, changed, print, show_members};
 
@@ -82,7 +83,7 @@ pub(crate) async fn run(arguments: ServerArguments, command: Command, json: bool
         if json {
             return print(json!({ "client_id": id, "done": what }));
         }
-        crate::explain(false, &format!("client `{id}` is {what}"));
+        explain(false, &format!("client `{id}` is {what}"));
         Ok(())
     };
     match command {
@@ -103,7 +104,9 @@ pub(crate) async fn run(arguments: ServerArguments, command: Command, json: bool
             let body = json!({ "keep_old_for": keep, "label": label });
             let rotated = administration.change(Method::POST, &id, "/secrets", Some(body)).await?.body;
             let label = text_of(&rotated, "client_secret_label");
-            crate::print_secret_text(&id, label, secret_in(&rotated)?, json)
+            crate::print_secret_text(&id, label, secret_in(&rotated)?, json)?;
+            explain(json, OLD_API_KEY);
+            Ok(())
         }
         Command::Disable { id } => administration.act(&id, "/disable").await.and_then(|()| done(&id, "disabled")),
         Command::Enable { id } => administration.act(&id, "/enable").await.and_then(|()| done(&id, "enabled")),
@@ -111,7 +114,9 @@ pub(crate) async fn run(arguments: ServerArguments, command: Command, json: bool
             administration.act(&id, "/refresh-keys").await.and_then(|()| done(&id, "its keys are fetched anew"))
         }
         Command::RevokeTokens { id } => {
-            administration.act(&id, "/revoke-tokens").await.and_then(|()| done(&id, "without tokens"))
+            administration.act(&id, "/revoke-tokens").await.and_then(|()| done(&id, "without tokens"))?;
+            explain(json, NEW_TOKENS);
+            Ok(())
         }
         Command::Delete { id } => {
             administration.change(Method::DELETE, &id, "", None).await?;
@@ -231,6 +236,7 @@ impl Administration {
             Failure(code, if why.contains("a chosen `client_id`") { why + hint } else { why })
         })?;
         let id: ClientId = text_of(&created.body, "client_id").parse().map_err(crate::invalid)?;
+        warn_of_useless(&id, &client);
         crate::print_secret_text(&id, "1", secret_in(&created.body)?, json)
     }
 
@@ -250,7 +256,11 @@ impl Administration {
                     continue;
                 }
                 let text = |name: &str| crate::store::printable(text_of(&client, name));
-                let state = if client.get("enabled") == Some(&true.into()) { "" } else { "\tdisabled" };
+                let state = match client.get("enabled").and_then(Value::as_bool) {
+                    Some(true) => "",
+                    Some(false) => "\tdisabled",
+                    None => "\tunreadable: `clients show` at the store says why",
+                };
                 writeln!(std::io::stdout(), "{}\t{}{state}", text("client_id"), text("scope"))?;
             }
             after = page.get("next").and_then(Value::as_str).map(str::to_owned);

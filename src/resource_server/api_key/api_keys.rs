@@ -43,8 +43,8 @@ const GENERATED: &str = "tcc_";
 /// A key does not expire and is not bound to one API, unlike a token. Choose an end date that is near, and follow
 /// [`usage`](Self::usage) until no client uses a key.
 ///
-/// The set does not follow the registered secrets: `rotate_secret` does not change it. A key that leaks is removed by a restart
-/// without it, or at once by revoking the tokens of its client. Before a restart, remove the keys of clients that were disabled
+/// The set does not follow the registered secrets: if a secret is an API key as well, and is rotated or removed at its client, it
+/// still opens the API. A key that leaks is removed by a restart without it, or at once by revoking the tokens of its client. Before a restart, remove the keys of clients that were disabled
 /// or deleted, since the store forgets a revocation when the tokens have expired.
 ///
 /// # Example
