@@ -5,7 +5,8 @@
 
 #![allow(clippy::print_stdout)] // its output is for people
 
-use std::error::Error;
+#[path = "common/failure.rs"]
+mod failure;
 
 use axum::{Router, routing::get};
 use bytes::Bytes;
@@ -21,10 +22,12 @@ use tower_client_credentials::{
     MemoryStore, Scope, TokenEndpointLayer, VerifiedToken,
 };
 
+use self::failure::Failure;
+
 const READ: Scope = Scope::from_static("invoices:read");
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Failure> {
     let secret = ClientSecret::generate()?;
     let url = serve(&secret).await?;
     let invoices = format!("{url}/invoices");
@@ -70,7 +73,7 @@ fn text(body: Bytes) -> String {
 }
 
 /// Starts a service with a protected route and a token endpoint, and returns its URL.
-async fn serve(secret: &ClientSecret) -> Result<String, Box<dyn Error>> {
+async fn serve(secret: &ClientSecret) -> Result<String, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     let clients = MemoryStore::try_from([Client::new("billing", secret).scope(READ).audience(&url)])?;

@@ -9,9 +9,10 @@
 
 #[path = "standalone/connection.rs"]
 mod connection;
+#[path = "common/failure.rs"]
+mod failure;
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use tower_http::timeout::RequestBodyDeadlineLayer;
 use tower_http::trace::TraceLayer;
 
 use self::connection::IdleLimits;
+use self::failure::Failure;
 
 const API: &str = "https://api.example.com";
 const READ: Scope = Scope::from_static("invoices:read");
@@ -46,7 +48,7 @@ const MAX_STREAMS: u32 = 32;
 const IDLE_LIMITS: IdleLimits = IdleLimits { first_request: Duration::from_secs(10), idle: Duration::from_secs(60) };
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Failure> {
     // Not DEBUG for all crates: at that level h2 logs the path of a malformed request, including its query.
     tracing_subscriber::fmt().with_env_filter("info,tower_client_credentials=debug,tower_http=debug").init();
 

@@ -6,7 +6,9 @@
 
 #![allow(clippy::print_stdout)] // its output is for people
 
-use std::error::Error;
+#[path = "common/failure.rs"]
+mod failure;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -22,6 +24,8 @@ use tower_client_credentials::{
     AuthorizationServer, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore, Scope, TokenEndpointLayer,
     VerifiedToken,
 };
+
+use self::failure::Failure;
 
 const USE: Scope = Scope::from_static("mcp:use");
 
@@ -39,7 +43,7 @@ impl Tools {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Failure> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
     let issuer = format!("http://{}", listener.local_addr()?);

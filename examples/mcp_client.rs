@@ -6,6 +6,9 @@
 
 #![allow(clippy::print_stdout)] // its output is for people
 
+#[path = "common/failure.rs"]
+mod failure;
+
 use bytes::Bytes;
 use http::{Request, Response, header};
 use serde_json::{Value, json};
@@ -13,10 +16,12 @@ use tower::{BoxError, Layer as _, Service, ServiceExt as _, service_fn};
 use tower_client_credentials::client::{ClientAuthentication, SecretSource};
 use tower_client_credentials::{ClientCredentials, ClientCredentialsLayer, Scope, Scopes, SigningKey};
 
+use self::failure::Failure;
+
 const PROTOCOL: &str = "2025-11-25";
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> Result<(), Failure> {
     let url = std::env::args().nth(1).ok_or("the URL of the MCP server is missing")?;
     // Redirects are not followed: a redirected request would carry a token that is not meant for its destination.
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;

@@ -4,7 +4,8 @@
 
 #![allow(clippy::print_stdout)] // its output is for people
 
-use std::error::Error;
+#[path = "common/failure.rs"]
+mod failure;
 
 use axum::{Router, routing::get};
 use tower_client_credentials::{
@@ -12,12 +13,14 @@ use tower_client_credentials::{
     VerifiedToken,
 };
 
+use self::failure::Failure;
+
 const ISSUER: &str = "http://127.0.0.1:3000";
 const API: &str = "https://api.example.com";
 const READ: Scope = Scope::from_static("invoices:read");
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Failure> {
     tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).init();
 
     let clients = MemoryStore::try_from([Client::new("billing", secret()?).scope(READ).audience(API)])?;
@@ -36,7 +39,7 @@ async fn invoices(token: VerifiedToken) -> String {
 }
 
 /// Returns the client's secret from the environment, or generates one and prints two commands that use it.
-fn secret() -> Result<ClientSecret, Box<dyn Error>> {
+fn secret() -> Result<ClientSecret, Failure> {
     const VARIABLE: &str = "BILLING_SECRET";
     if std::env::var_os(VARIABLE).is_some() {
         return Ok(ClientSecret::from_env(VARIABLE)?);

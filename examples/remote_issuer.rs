@@ -14,18 +14,21 @@
 
 #![allow(clippy::print_stdout)] // prints the listening address
 
-use std::error::Error;
+#[path = "common/failure.rs"]
+mod failure;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Router, routing::get};
 use tower_client_credentials::{BearerAuthLayer, RemoteIssuer, Scope, VerifiedToken, Verifier};
 
+use self::failure::Failure;
+
 const API: &str = "https://api.example.test/";
 const READ: Scope = Scope::from_static("read");
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Failure> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let setting = |name, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
 

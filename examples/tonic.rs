@@ -7,8 +7,10 @@
 
 #![allow(clippy::print_stdout)] // its output is for people
 
+#[path = "common/failure.rs"]
+mod failure;
+
 use std::convert::Infallible;
-use std::error::Error;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -33,6 +35,8 @@ use tower_client_credentials::{
     MemoryStore, Scope, TokenEndpointLayer, VerifiedToken,
 };
 
+use self::failure::Failure;
+
 const API: &str = "https://api.example.com";
 const READ: Scope = Scope::from_static("invoices:read");
 const LIST: &str = "/example.Invoices/List";
@@ -50,7 +54,7 @@ struct ListResponse {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Failure> {
     let address = std::env::args().nth(1);
     let listener = TcpListener::bind(address.as_deref().unwrap_or("127.0.0.1:0")).await?;
     let url = format!("http://{}", listener.local_addr()?);

@@ -49,6 +49,16 @@ fn tonic_is_refused_without_a_token_and_served_with_one_from_the_same_port() {
     assert_eq!(said, expected);
 }
 
+#[test]
+fn the_error_that_ends_an_example_is_a_sentence_with_its_causes() {
+    for (name, arguments) in [("tonic", &["nowhere"][..]), ("mcp", &["127.0.0.1:99999"]), ("pkcs11", &[])] {
+        let output = example(name).args(arguments).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}: {said}");
+        assert!(said.starts_with("Error: ") && !said.contains(['{', '"']), "{name}: {said}");
+    }
+}
+
 #[cfg(feature = "remote")]
 #[test]
 fn client_calls_with_hyper_with_reqwest_and_without_a_layer() {

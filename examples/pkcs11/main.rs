@@ -9,9 +9,9 @@
 
 #![allow(clippy::print_stdout)] // its output is for people and for scripts
 
+#[path = "../common/failure.rs"]
+mod failure;
 mod signer;
-
-use std::error::Error;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,6 +24,7 @@ use tower_client_credentials::authorization_server::TokenError;
 use tower_client_credentials::keys::SignerLimits;
 use tower_client_credentials::{AuthorizationServer, Client, ClientSecret, KeyRing, MemoryStore, SigningKey};
 
+use self::failure::Failure;
 use self::signer::Pkcs11Signer;
 
 const API: &str = "https://api.example.com";
@@ -32,7 +33,7 @@ const API: &str = "https://api.example.com";
 const SESSIONS: usize = 4;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+async fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
     let (Some(module), Some(token)) = (arguments.next(), arguments.next()) else {
         return Err("usage: pkcs11 MODULE TOKEN, with the PIN in PKCS11_PIN".into());
