@@ -530,7 +530,7 @@ const NOT_RUN: [(&str, &str); 16] = [
     ),
     ("cargo add tokio --features full", "run by tests/examples.rs"),
     (
-        "cargo run --example standalone -- --config examples/standalone.toml",
+        "cargo run --features argon2,axum --example standalone -- --config examples/standalone.toml",
         "it serves until it is stopped; tests/standalone.rs starts it with this file",
     ),
     ("scripts/test", "it runs this test"),
@@ -543,7 +543,7 @@ const NOT_RUN: [(&str, &str); 16] = [
         "tests/clients_tool.rs runs it on its own Postgres",
     ),
     (
-        "cargo run --features postgres --example standalone -- --config service.toml",
+        "cargo run --features argon2,axum,postgres --example standalone -- --config service.toml",
         "it serves until it is stopped; tests/standalone.rs starts it with files of its own",
     ),
 ];
