@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pkcs8::der::asn1::UintRef;
-use pkcs8::der::{Decode as _, Reader as _, SliceReader};
+use pkcs8::der::{Decode as _, Error as DerError, Reader as _, SliceReader};
 use tokio::sync::Semaphore;
 
 use super::signer::SignatureForm;
@@ -89,8 +89,7 @@ fn to_jws(signature: Signature, algorithm: Algorithm) -> Option<Vec<u8>> {
         _ => return None,
     };
     let mut reader = SliceReader::new(&der).ok()?;
-    let numbers =
-        reader.sequence(|numbers| Ok::<_, pkcs8::der::Error>([UintRef::decode(numbers)?, UintRef::decode(numbers)?]));
+    let numbers = reader.sequence(|numbers| Ok::<_, DerError>([UintRef::decode(numbers)?, UintRef::decode(numbers)?]));
     let numbers = numbers.ok()?;
     reader.finish().ok()?;
     let mut raw = Vec::with_capacity(2 * width);
