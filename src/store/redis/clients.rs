@@ -9,8 +9,8 @@ use crate::client_id::ClientId;
 use crate::clock::{UnixTime, later};
 use crate::registration::{RegisteredClient, from_json};
 use crate::store::{
-    AdminError, Change, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, FeedEntry, Revision,
-    StoreError, StoreFuture,
+    AdminError, Change, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, FeedEntry, ListedClient,
+    Revision, StoreError, StoreFuture,
 };
 use crate::timing::CLIENT_CHANGE_RETENTION;
 
@@ -84,18 +84,44 @@ impl ClientAdmin for RedisStore {
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
         StoreFuture::new(async move {
-            let Shared { link, scripts, keys, .. } = &*self.shared;
-            let mut call = scripts.list.prepare_invoke();
-            keys.give(&mut call)?;
-            call.arg(after.map_or_else(|| "-".to_owned(), |id| format!("({id}")))
-                .arg(i64::try_from(limit.get()).unwrap_or(i64::MAX));
-            let records: Vec<String> = link.script(&call).await?;
-            records.iter().map(|text| record(text).map(|(client, _)| client)).collect()
+            self.page_of_clients(after, limit)
+                .await?
+                .iter()
+                .map(|(_, text)| record(text).map(|(client, _)| client))
+                .collect()
+        })
+    }
+
+    fn list_entries<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
+        limit: NonZeroUsize,
+    ) -> StoreFuture<'a, Vec<ListedClient>> {
+        StoreFuture::new(async move {
+            let page = self.page_of_clients(after, limit).await?;
+            page.iter()
+                .map(|(id, record)| ListedClient::of(id, self::record(record).map(|(client, _)| client)))
+                .collect()
         })
     }
 }
 
 impl RedisStore {
+    /// Returns the ids and the records of a page.
+    async fn page_of_clients(
+        &self,
+        after: Option<&ClientId>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        let Shared { link, scripts, keys, .. } = &*self.shared;
+        let mut call = scripts.list.prepare_invoke();
+        keys.give(&mut call)?;
+        call.arg(after.map_or_else(|| "-".to_owned(), |id| format!("({id}")))
+            .arg(i64::try_from(limit.get()).unwrap_or(i64::MAX));
+        let (ids, records): (Vec<String>, Vec<String>) = link.script(&call).await?;
+        Ok(ids.into_iter().zip(records).collect())
+    }
+
     /// Changes a registration and writes the change to the feed, in one step.
     async fn change(
         &self,

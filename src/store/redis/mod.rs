@@ -26,8 +26,6 @@ use super::builder::CALL_TIMEOUT;
 use super::clock_check::ClockCheck;
 use super::last_write::LastWrites;
 use crate::clock::Clock;
-    Cursor, DynFuture, FeedEntry, ListedClient, Replay, ReplayBounds, ReplayId, ReplayLog, Revision, Revocation,
-    RevocationStore, StoreError, StoreFuture,
 
 /// Stores clients, revocations and used credentials in Redis or Valkey, version 6 or later (feature `redis`). Clones share the
 /// connection.
@@ -126,30 +124,6 @@ fn json(record: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(record).map_err(StoreError::new)
 }
 
-impl RedisStore {
-    /// Returns the ids and the records of a page.
-    async fn page_of_clients(
-        &self,
-        after: Option<&ClientId>,
-    ) -> Result<Vec<(String, String)>, StoreError> {
-        let Shared { link, scripts, keys, .. } = &*self.shared;
-        let mut call = scripts.list.prepare_invoke();
-        keys.give(&mut call)?;
-        call.arg(after.map_or_else(|| "-".to_owned(), |id| format!("({id}")))
-            .arg(i64::try_from(limit.get()).unwrap_or(i64::MAX));
-        let (ids, records): (Vec<String>, Vec<String>) = link.script(&call).await?;
-        Ok(ids.into_iter().zip(records).collect())
-            self.page_of_clients(after, limit)
-                .await?
-                .iter()
-                .map(|(_, text)| record(text).map(|(client, _)| client))
-                .collect()
-    fn list_entries<'a>(
-    ) -> StoreFuture<'a, Vec<ListedClient>> {
-            let page = self.page_of_clients(after, limit).await?;
-            page.iter()
-                .map(|(id, record)| ListedClient::of(id, self::record(record).map(|(client, _)| client)))
-                .collect()
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore").field("server", &self.shared.link).finish_non_exhaustive()
