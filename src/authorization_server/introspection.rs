@@ -101,8 +101,7 @@ impl TokenPipeline {
         };
         let payload = serde_json::to_vec(&claims).map_err(TokenError::unavailable)?;
         let (signature, key) = {
-            let keys = self.minter.keys.current();
-            let key = keys.signing_key_at(now).map_err(TokenError::unavailable)?;
+            let key = self.minter.keys.signing_key_at(now).map_err(TokenError::unavailable)?;
             match key.start_as(TYPE, &payload) {
                 Signing::Done(signed) => return Ok(jwt(signed.map_err(TokenError::unsigned)?)),
                 Signing::Waiting(signature) => (signature, key.verifying_key()),

@@ -113,8 +113,9 @@ impl Minter {
 
     /// Signs a token. The key is selected once, and its name, its checks and its signature are those of the same key.
     pub(super) fn mint(&self, grant: &Grant) -> Result<Minted, TokenError> {
-        let (keys, now) = (self.keys.current(), self.clock.now());
-        let key = keys.signing_key_at(now).map_err(|error| TokenError::unavailable(error).of(grant.client().id()))?;
+        let now = self.clock.now();
+        let key = self.keys.signing_key_at(now);
+        let key = key.map_err(|error| TokenError::unavailable(error).of(grant.client().id()))?;
         let Date { issued_at, marked } = self.date(grant.client(), key.key_id(), UnixTime::at(now))?;
         let id = TokenId::generate(&*self.random, marked.map(|marked| marked.mark))?;
         let expires_at = issued_at.after(grant.lifetime().to_duration());

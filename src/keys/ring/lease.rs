@@ -12,7 +12,7 @@ pub(crate) struct Lease {
     clock: Arc<dyn Clock>,
     usable: Duration,
     renewed: Mutex<Option<Moment>>,
-    /// The end by the wall clock, in milliseconds since 1970: what the signature of each token reads.
+    /// The end by the wall clock, in milliseconds since 1970: the signature of each token depends on it.
     ends_at: AtomicU64,
 }
 
@@ -45,13 +45,23 @@ impl Lease {
 
     /// Returns whether this process may still sign, by a wall clock that the caller has read. A machine that was suspended
     /// notices it by this clock. If the clock was set back, the task that follows the store ends the use by the monotonic one.
-    #[inline]
     pub(crate) fn is_usable_at(&self, now: SystemTime) -> bool {
-        millis(now) < self.ends_at.load(Ordering::Acquire)
+        now < self.end().1
+    }
+
+    /// Returns the end by the wall clock as a number, which is compared sooner, and as a time.
+    pub(super) fn end(&self) -> (u64, SystemTime) {
+        let millis = self.end_in_millis();
+        (millis, later(UNIX_EPOCH, Duration::from_millis(millis)))
+    }
+
+    /// Returns the end by the wall clock, in milliseconds since 1970. It changes with each renewal.
+    #[inline]
+    pub(super) fn end_in_millis(&self) -> u64 {
+        self.ends_at.load(Ordering::Acquire)
     }
 }
 
-#[inline]
 fn millis(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_secs().saturating_mul(1_000).saturating_add(u64::from(since.subsec_millis()))

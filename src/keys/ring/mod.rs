@@ -1,18 +1,22 @@
 //! [`KeyRing`]: the keys of an authorization server, which can change while it runs.
 
 mod lease;
+mod remembered;
 mod snapshot;
 mod trust;
 
 use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
 
 pub(crate) use self::lease::Lease;
+use self::remembered::Remembered;
+pub(crate) use self::remembered::SigningKeyAt;
 pub(crate) use self::snapshot::{KeySnapshot, NoSigningKey, SharedKeys};
 pub(crate) use self::trust::{Trust, TrustLevel};
 use super::{Algorithm, KeyError, SigningKey, VerifyingKey};
@@ -35,6 +39,10 @@ enum Keys {
 }
 
 struct Shared {
+    /// A number that no other ring of the process has.
+    id: u64,
+    /// Grows after each replacement of the keys. It stands beside the number above, since both are read for each token.
+    version: AtomicU64,
     current: ArcSwap<KeySnapshot>,
     /// The longest lifetime of a token that its keys may sign, if the ring limits it.
     longest_token: Option<Duration>,
@@ -59,7 +67,8 @@ impl KeyRing {
     pub(crate) fn limited(snapshot: KeySnapshot, longest_token: Option<Duration>) -> Self {
         let current = ArcSwap::from_pointee(snapshot.with_trust());
         let (keeper, additional) = (OnceLock::new(), Mutex::default());
-        Self(Keys::Changing(Arc::new(Shared { current, longest_token, keeper, additional })))
+        let (id, version) = (RINGS.fetch_add(1, Ordering::Relaxed), AtomicU64::new(0));
+        Self(Keys::Changing(Arc::new(Shared { id, version, current, longest_token, keeper, additional })))
     }
 
     fn changing(&self) -> Option<&Arc<Shared>> {
@@ -136,7 +145,24 @@ impl KeyRing {
     pub(crate) fn current(&self) -> Current<'_> {
         match &self.0 {
             Keys::Fixed(keys) => Current::Fixed(keys),
-            Keys::Changing(shared) => Current::Loaded(shared.current.load()),
+            Keys::Changing(shared) => Current::Loaded(shared.load()),
+        }
+    }
+
+    /// Returns the key that signs, at a time by the clock of the ring, for one step that does not wait. In a thread that signed with it
+    /// before, this costs a few loads and comparisons; see [`remembered`].
+    #[inline]
+    pub(crate) fn signing_key_at(&self, now: SystemTime) -> Result<SigningKeyAt<'_>, NoSigningKey> {
+        match &self.0 {
+            Keys::Fixed(keys) => keys.signing_key_at(now).map(SigningKeyAt::Fixed),
+            Keys::Changing(shared) => {
+                // Read first: a key that is newer than its version is read again the next time.
+                let version = shared.version.load(Ordering::Acquire);
+                match Remembered::find(shared.id, version, now) {
+                    Some(last) => Ok(SigningKeyAt::Remembered(last)),
+                    None => shared.signing_key_at(version, now),
+                }
+            }
         }
     }
 
@@ -173,8 +199,8 @@ impl KeyRing {
     #[cfg(any(test, feature = "test-util"))]
     #[doc(hidden)]
     #[must_use]
-    pub fn has_signing_key_at(&self, now: std::time::SystemTime) -> bool {
-        self.current().signing_key_at(now).is_ok()
+    pub fn has_signing_key_at(&self, now: SystemTime) -> bool {
+        self.signing_key_at(now).is_ok()
     }
 
     /// Returns the JSON Web Key Set (RFC 7517 §5).
@@ -184,12 +210,30 @@ impl KeyRing {
     }
 }
 
+/// How many rings that can change there were.
+static RINGS: AtomicU64 = AtomicU64::new(0);
+
 impl Shared {
+    /// Reads the keys for a step that does not sign. The thread remembers nothing of them, and forgets a key of an earlier version.
+    #[inline]
+    fn load(&self) -> Guard<Arc<KeySnapshot>> {
+        Remembered::forget_other_versions(self.id, self.version.load(Ordering::Acquire));
+        self.current.load()
+    }
+
+    #[cold]
+    fn signing_key_at(&self, version: u64, now: SystemTime) -> Result<SigningKeyAt<'_>, NoSigningKey> {
+        let keys = self.load();
+        let key = keys.signing_key_at(now)?;
+        Ok(SigningKeyAt::Remembered(Remembered::new(self.id, version, key, &keys)))
+    }
+
     /// Replaces the keys. The caller holds the lock.
     fn install(&self, snapshot: KeySnapshot) {
         let before = self.current.load_full();
         let now = Arc::new(snapshot.after(&before));
         self.current.store(now.clone());
+        self.version.fetch_add(1, Ordering::Release);
         // Afterwards, so that a key that is found to be gone is looked up in the new keys.
         now.tell_trust(&before);
     }
@@ -229,75 +273,4 @@ impl fmt::Debug for KeyRing {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::{Algorithm, KeyRing, KeySnapshot, SigningKey, TrustLevel, VerifyingKey};
-
-    #[test]
-    fn the_signing_key_comes_first_and_no_key_twice() {
-        let next = SigningKey::generate(Algorithm::ES256).unwrap().verifying_key();
-        let ring = KeyRing::generate().unwrap();
-        let first = ring.signing_key().key_id().to_owned();
-        let ring = ring.also_trust(next.clone()).also_trust(next.clone());
-        assert_eq!(ring.key_ids().collect::<Vec<_>>(), [first.as_str(), next.key_id()]);
-        assert_eq!(ring.to_jwk_set().keys.len(), 2);
-    }
-
-    #[cfg(feature = "aws_lc_rs")]
-    #[test]
-    fn an_rsa_key_is_trusted_under_each_of_its_algorithms() {
-        let rsa = || SigningKey::from_pem(include_str!("../../../tests/keys/rsa2048.pem")).unwrap();
-        let old = rsa().verifying_key();
-        let ring =
-            KeyRing::new(rsa().with_algorithm(Algorithm::PS256).unwrap()).also_trust(old.clone()).also_trust(old);
-        let key_id = ring.signing_key().key_id().to_owned();
-        let algorithms: Vec<_> = ring.current().named(&key_id).map(VerifyingKey::algorithm).collect();
-        assert_eq!(algorithms, [Algorithm::PS256, Algorithm::RS256]);
-    }
-
-    #[test]
-    fn debug_shows_names_and_no_key() {
-        let ring = KeyRing::from_pem(include_str!("../../../tests/keys/p256.pem")).unwrap();
-        let shown = format!("{ring:?}");
-        assert!(shown.contains(ring.signing_key().key_id()) && shown.len() < 400, "{shown}");
-    }
-
-    #[test]
-    fn clones_follow_a_change_and_one_more_key_stays_trusted() {
-        let ring = KeyRing::limited(KeySnapshot::new(SigningKey::generate(Algorithm::ES256).unwrap()), None);
-        let clone = ring.clone();
-        let more = SigningKey::generate(Algorithm::EdDSA).unwrap().verifying_key();
-        let other = ring.clone().also_trust(more.clone());
-        let new = SigningKey::generate(Algorithm::ES256).unwrap();
-        let new_id = new.key_id().to_owned();
-        ring.replace(KeySnapshot::new(new));
-        for ring in [&ring, &clone, &other] {
-            assert_eq!(ring.key_ids().collect::<Vec<_>>(), [new_id.as_str(), more.key_id()]);
-        }
-        assert!(clone.ptr_eq(&ring) && other.ptr_eq(&ring));
-    }
-
-    #[test]
-    fn what_remembers_a_key_learns_at_once_that_it_is_cut_off_back_or_gone() {
-        let keys = [Algorithm::ES256, Algorithm::EdDSA].map(|algorithm| SigningKey::generate(algorithm).unwrap());
-        let [first, second] = keys.map(|key| key.verifying_key());
-        let of = |key: &VerifyingKey| {
-            KeySnapshot::new(SigningKey::generate(Algorithm::ES256).unwrap()).also_trusting(key.clone())
-        };
-        let ring = KeyRing::limited(of(&first), None);
-        let trust = ring.current().trust_in(&first).unwrap();
-        assert_eq!(trust.get(), TrustLevel::Trusted);
-        ring.replace(ring.snapshot().cut_off());
-        assert_eq!(trust.get(), TrustLevel::CutOff);
-        ring.replace(of(&first).also_trusting(second.clone()));
-        assert_eq!(trust.get(), TrustLevel::Trusted);
-        assert!(Arc::ptr_eq(&trust, &ring.current().trust_in(&first).unwrap()), "the flag stays the same");
-        ring.replace(of(&second));
-        assert_eq!(trust.get(), TrustLevel::Gone);
-        ring.replace(of(&first));
-        assert_eq!(trust.get(), TrustLevel::Gone, "a key that comes back has to be found again");
-        assert_eq!(ring.current().trust_in(&first).unwrap().get(), TrustLevel::Trusted);
-        assert!(KeyRing::generate().unwrap().current().trust_in(&first).is_none());
-    }
-}
+mod tests;

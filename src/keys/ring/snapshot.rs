@@ -137,9 +137,13 @@ impl KeySnapshot {
         }
     }
 
-    /// Returns the key that signs, at a time by the clock of the ring. It costs a load and a comparison.
+    pub(super) fn lease(&self) -> Option<&Arc<Lease>> {
+        self.lease.as_ref()
+    }
+
+    /// Returns the key that signs, at a time by the clock of the ring.
     #[inline]
-    pub(crate) fn signing_key_at(&self, now: SystemTime) -> Result<&Arc<SigningKey>, NoSigningKey> {
+    pub(super) fn signing_key_at(&self, now: SystemTime) -> Result<&Arc<SigningKey>, NoSigningKey> {
         match &self.lease {
             Some(lease) if !lease.is_usable_at(now) => Err(CUT_OFF),
             _ => self.signing.as_ref().map_err(Clone::clone),
