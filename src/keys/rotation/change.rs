@@ -25,7 +25,8 @@ impl Keeper {
         let mut change = self.begin(local);
         let before = change.state.waits;
         let now = millis_of(loaded.stored.now);
-        let observed = change.state.observe(now, lowest_version(&loaded.peers, &self.replica, local.reported));
+        let observed =
+            change.state.observe(now, lowest_version(&change.state, &loaded.peers, &self.replica, local.reported));
         change.state.waits = before.max(self.settings.waits());
         change.advance(now, self.settings.every)?;
         if !observed && change.steps.is_empty() && change.state.waits == before && loaded.stored.version > 0 {
@@ -53,19 +54,14 @@ impl Keeper {
     /// Saves a changed ring, and applies it. Returns `false` if another replica was faster.
     pub(super) async fn save(&self, local: &mut Local, loaded: &Loaded, change: Change) -> Result<bool, KeyRingError> {
         let Change { mut state, private, steps } = change;
-        let replaced = state.head();
-        state.history = state.history.next(replaced.version)?;
-        if local.accepts_stored {
-            // Every live replica follows the ring that an operator accepted, whatever it has now.
-            let heads = loaded.heads().map(|(_, head)| head).chain(local.overridden.clone()).chain([replaced]);
-            state.history.adopt(heads.collect::<Vec<_>>(), &[]);
-        }
+        state.history = state.history.next(state.version)?;
         // Higher than all that a live replica has, also after a restore that an operator accepted.
-        let highest = [state.version, state.history.highest(), loaded.highest_version(), loaded.stored.version];
+        let highest = [state.version, loaded.highest_version(), loaded.stored.version];
         state.version = highest.into_iter().max().unwrap_or(0).saturating_add(1);
         if local.accepts_stored {
-            // A replica that is away now follows as well when it returns.
-            state.history.accepted_in = state.version;
+            // Every replica follows it, whatever it has now, also one that is away until it returns.
+            let earlier = loaded.highest_rank().accepted_at.max(state.history.accepted_at);
+            state.accept(millis_of(loaded.stored.now), earlier);
         }
         let (name, by) = (&self.settings.name, &self.settings.key_encryption_key);
         let document = document::seal(name, &state, &private, by)?;
@@ -103,7 +99,7 @@ impl Keeper {
             refuse_altered(&local, &loaded)?;
             let mut change = self.begin(&local);
             let now = millis_of(loaded.stored.now);
-            change.state.observe(now, lowest_version(&loaded.peers, &self.replica, local.reported));
+            change.state.observe(now, lowest_version(&change.state, &loaded.peers, &self.replica, local.reported));
             let steps = decide(&mut change.state, now).map_err(|error| self.explain(error, key_id, &loaded, &local))?;
             change.steps.extend(steps);
             let by = self.settings.key_encryption_key.name();
@@ -144,7 +140,7 @@ impl Keeper {
         let mut local = self.local.lock().await;
         local.accepts_stored = true;
         let accepted = self.rewrite(&mut local).await;
-        (local.accepts_stored, local.overridden) = (false, None);
+        local.accepts_stored = false;
         accepted
     }
 
@@ -153,6 +149,7 @@ impl Keeper {
         for _ in 0..ATTEMPTS {
             let loaded = self.sync(local).await?;
             let mut change = self.begin(local);
+            change.state.wait_again();
             change.advance(millis_of(loaded.stored.now), self.settings.every)?;
             if self.save(local, &loaded, change).await? {
                 return Ok(());
@@ -162,11 +159,11 @@ impl Keeper {
     }
 
     pub(super) fn explain(&self, error: TooEarly, key_id: &str, loaded: &Loaded, local: &Local) -> KeyRingError {
-        let version = local.applied.as_ref().map_or(0, |applied| applied.state.version);
+        let lagging = |ring: &Applied| lagging(&ring.state, &loaded.peers, &self.replica);
         match error {
             TooEarly::Until(at) => KeyRingError::TooEarly { until: time(at) },
             TooEarly::NotEverywhere { then } => KeyRingError::NotEverywhere {
-                replicas: lagging(&loaded.peers, &self.replica, version),
+                replicas: local.applied.as_ref().map(lagging).unwrap_or_default(),
                 then: Duration::from_millis(then),
             },
             TooEarly::NoKey => KeyRingError::NoSuchKey(key_id.to_owned()),

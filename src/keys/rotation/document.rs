@@ -25,9 +25,9 @@ struct Document {
     mark: String,
     /// The versions that it descends from.
     earlier: Vec<Head>,
-    /// The version in which an operator last accepted a stored ring, or 0.
+    /// When an operator last accepted a stored ring, or 0.
     #[serde(default, skip_serializing_if = "is_zero")]
-    accepted_in: u64,
+    accepted_at: u64,
     before_signing: u64,
     before_removal: u64,
     algorithm: String,
@@ -87,7 +87,7 @@ pub(super) fn seal(
         version: state.version,
         mark: state.history.mark.clone(),
         earlier: state.history.earlier.clone(),
-        accepted_in: state.history.accepted_in,
+        accepted_at: state.history.accepted_at,
         before_signing: state.waits.before_signing,
         before_removal: state.waits.before_removal,
         algorithm: state.algorithm.name().to_owned(),
@@ -175,7 +175,7 @@ pub(super) fn open(
             history: History {
                 mark: document.mark.clone(),
                 earlier: document.earlier.clone(),
-                accepted_in: document.accepted_in,
+                accepted_at: document.accepted_at,
             },
             waits: Waits { before_signing: document.before_signing, before_removal: document.before_removal },
             algorithm,
@@ -268,11 +268,11 @@ impl Document {
         let numbers: Vec<String> =
             numbers.chain(self.earlier.iter().map(|head| head.version)).map(|number| number.to_string()).collect();
         let rotate = if self.rotate { "rotate" } else { "" };
-        let accepted_in = self.accepted_in.to_string();
+        let accepted_at = self.accepted_at.to_string();
         let mut parts = vec!["tcc key ring v2", ring, &self.algorithm, rotate, &self.mark];
         // A ring that was never accepted is authenticated as by versions of this crate that do not know this member.
-        if self.accepted_in > 0 {
-            parts.splice(..1, ["tcc key ring v2 accepted in", accepted_in.as_str()]);
+        if self.accepted_at > 0 {
+            parts.splice(..1, ["tcc key ring v2 accepted at", accepted_at.as_str()]);
         }
         parts.extend(numbers.iter().map(String::as_str));
         parts.extend(self.earlier.iter().map(|head| head.mark.as_str()));

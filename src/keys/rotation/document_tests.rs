@@ -64,12 +64,12 @@ fn a_ring_is_read_as_it_was_written() {
     assert!(opened.problems.is_empty() && opened.encrypted_by == by().name(), "{:?}", opened.problems);
     assert_eq!(format!("{:?}", opened.state), format!("{state:?}"));
     let mut accepted = state.clone();
-    accepted.history.accepted_in = 3;
+    accepted.history.accepted_at = 3;
     let text = seal("main", &accepted, &private, &by()).unwrap();
     let again = read(&text);
     assert!(again.problems.is_empty() && again.state.history == accepted.history, "{:?}", again.problems);
-    let forgotten = read(&text.replace(r#""accepted_in":3,"#, ""));
-    assert!(!forgotten.is_listed && forgotten.state.history.accepted_in == 0, "{:?}", forgotten.problems);
+    let forgotten = read(&text.replace(r#""accepted_at":3,"#, ""));
+    assert!(!forgotten.is_listed && forgotten.state.history.accepted_at == 0, "{:?}", forgotten.problems);
     // Only the keys that may still sign have a private half.
     let states: Vec<_> =
         state.keys.iter().map(|entry| (entry.state, opened.private.contains_key(entry.key_id()))).collect();
@@ -155,7 +155,7 @@ fn nothing_is_taken_from_a_list_that_is_not_authentic() {
         ("algorithm", json!("none")),
         ("rotate", json!(true)),
         ("earlier", json!([{"version": 1, "mark": "mark"}])),
-        ("accepted_in", json!(3)),
+        ("accepted_at", json!(3)),
         ("distrusted", json!([])),
         ("seal", json!("")),
     ] {
@@ -165,7 +165,7 @@ fn nothing_is_taken_from_a_list_that_is_not_authentic() {
         assert!(!opened.is_listed && opened.state.waits == fallback.waits && !opened.state.rotate, "{member}");
         assert_eq!(opened.state.algorithm, fallback.algorithm, "{member}");
         assert!(opened.state.distrusted.is_empty() && opened.state.history.earlier.is_empty(), "{member}");
-        assert_eq!(opened.state.history.accepted_in, 0, "{member}");
+        assert_eq!(opened.state.history.accepted_at, 0, "{member}");
     }
 }
 

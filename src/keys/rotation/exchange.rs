@@ -1,9 +1,9 @@
 //! The exchange of a replica with the store: it reads the ring, applies it, and reports what it has.
 
 use super::KeyRingError;
-use super::decision::{is_behind, lagging, shown, why_contested, why_foreign, why_restored};
+use super::decision::{foreign, is_behind, is_contested_by, lagging, shown, why_contested, why_foreign, why_restored};
 use super::document::{self, Opened};
-use super::history::Relation;
+use super::history::Rank;
 use super::keeper::{Applied, Keeper, Local, NotApplied, Phase};
 use super::lifecycle::{KeyState, RingState, Step, millis};
 use super::peers::Loaded;
@@ -11,7 +11,7 @@ use super::status::{RingStatus, millis_of};
 use crate::clock::Moment;
 use crate::crypto::sha256;
 use crate::event::{Event, Outcome};
-use crate::keys::{KeySnapshot, NoSigningKey, SharedKeys};
+use crate::keys::{KeyError, KeySnapshot, NoSigningKey, SharedKeys};
 use crate::metrics;
 
 impl Keeper {
@@ -31,7 +31,7 @@ impl Keeper {
             let was_usable = self.lease.is_usable();
             let version = local.applied.as_ref().map_or(0, |applied| applied.state.version);
             // A restored store lacks this lease: until it is there again, a process that starts cannot notice the restore.
-            let is_known = loaded.heads().any(|(name, _)| name == self.replica);
+            let is_known = loaded.known().any(|(name, _)| name == self.replica);
             let is_due =
                 !is_known || local.announced.is_none_or(|at| requested_at.since(at) >= self.settings.lease / 6);
             if !local.accepts_stored && is_behind(local, &loaded) {
@@ -85,11 +85,11 @@ impl Keeper {
         }
     }
 
-    /// Notes whether another live replica has changes that the stored ring lacks.
+    /// Notes whether another live replica has changes that the ring of this replica lacks, which is the stored one or a later one.
     fn note_contest(&self, local: &mut Local, loaded: &Loaded) -> Result<(), KeyRingError> {
         let is_followed = !local.accepts_stored && local.not_applied.is_none();
         let state = local.applied.as_ref().map(|applied| &applied.state);
-        let state = state.filter(|state| is_followed && state.version == loaded.stored.version);
+        let state = state.filter(|state| is_followed && state.rank() >= local.stored);
         let reason = state.and_then(|state| why_contested(state, loaded, &self.replica));
         let Some(reason) = reason else {
             if local.contested.take().is_some() {
@@ -111,48 +111,58 @@ impl Keeper {
 
     /// Applies the stored ring, unless it lacks changes of this replica, or is not readable. Then the replica keeps its ring.
     pub(super) fn apply_stored(&self, local: &mut Local, loaded: &Loaded) -> Result<(), KeyRingError> {
-        let (stored, applied) = (&loaded.stored, local.applied.as_ref());
+        let stored = &loaded.stored;
+        let digest = sha256(stored.document.as_bytes());
+        let is_current = |own: &Applied| own.digest == digest && own.state.version == stored.version;
+        let is_new = stored.version > 0 && !local.applied.as_ref().is_some_and(is_current);
+        // One that is refused is not read again and again.
+        let is_refused = |ring: &&NotApplied| ring.digest == digest && ring.rank.version == stored.version;
+        let refused =
+            local.not_applied.as_ref().filter(is_refused).filter(|_| local.applied.is_some() && !local.accepts_stored);
+        let refused = refused.map(|ring| ring.rank);
+        let opened = (is_new && refused.is_none()).then(|| self.open_stored(local, loaded));
+        let listed = opened.as_ref().and_then(|opened| opened.as_ref().ok()).filter(|opened| opened.is_listed);
+        // What is not authentic about it, such as an acceptance, proves nothing.
+        let own = local.applied.as_ref().map(|applied| applied.state.history.accepted_at).unwrap_or_default();
+        let fallback = Rank { accepted_at: own, version: stored.version };
+        local.stored = listed.map(|opened| opened.state.rank()).or(refused).unwrap_or(fallback);
         if let Some(reason) = why_restored(local, loaded) {
-            self.refused(local, &reason);
-            local.not_applied = None;
+            // If another process changed it since, it may have distrusted a key that this replica uses.
+            let changed = local.applied.as_ref().zip(listed);
+            let changed = changed.filter(|(own, opened)| is_contested_by(&own.state, &opened.state.known()));
+            let changed = changed.map(|(own, opened)| foreign(&own.state, &opened.state));
+            self.refused(local, changed.as_ref().unwrap_or(&reason));
+            let (rank, is_foreign) = (local.stored, true);
+            if refused.is_none() {
+                local.not_applied = changed.map(|reason| NotApplied { reason, digest, rank, is_foreign });
+            }
             // A replica without a ring cannot know which changes were lost.
             return if local.applied.is_some() { Ok(()) } else { Err(KeyRingError::Refused(reason)) };
         }
-        let digest = sha256(stored.document.as_bytes());
-        let is_current = |own: &Applied| own.digest == digest && own.state.version == stored.version;
-        if stored.version == 0 || applied.is_some_and(is_current) {
+        let Some(opened) = opened else {
             // It could not be read in the meantime, and is again what it was.
-            if local.not_applied.take().is_some() {
+            if !is_new && local.not_applied.take().is_some() {
                 local.refused = None;
             }
             return Ok(());
-        }
-        let is_refused = local.not_applied.as_ref().is_some_and(|ring| ring.digest == digest);
-        if is_refused && applied.is_some() && !local.accepts_stored {
-            return Ok(());
-        }
-        let mut private = applied.map(|applied| applied.private.clone()).unwrap_or_default();
-        private.extend(self.settings.external.iter().map(|(key_id, key)| (key_id.clone(), key.clone())));
-        let (name, by) = (&self.settings.name, &self.settings.key_encryption_key);
-        let fallback = match applied {
-            Some(applied) => applied.state.clone(),
-            None => RingState::new(self.settings.algorithm, self.settings.waits()),
         };
-        let mut opened = match document::open(name, stored.version, &stored.document, by, &private, &fallback) {
+        let rank = local.stored;
+        let mut opened = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 self.refused(local, &error.to_string());
-                local.not_applied = Some(NotApplied { reason: error.to_string(), digest, is_foreign: false });
+                local.not_applied = Some(NotApplied { reason: error.to_string(), digest, rank, is_foreign: false });
                 // An operator who accepts the stored ring would lose what cannot be read, such as a distrust.
                 return if local.applied.is_some() && !local.accepts_stored { Ok(()) } else { Err(error.into()) };
             }
         };
+        let applied = local.applied.as_ref();
         let foreign = applied.and_then(|applied| why_foreign(&applied.state, &opened));
         if let Some(reason) = foreign.filter(|_| !local.accepts_stored) {
             // The history of an altered list is not known.
             let reason = if opened.is_listed { reason } else { opened.problems.join("; ") };
             self.refused(local, &reason);
-            local.not_applied = Some(NotApplied { reason, digest, is_foreign: opened.is_listed });
+            local.not_applied = Some(NotApplied { reason, digest, rank, is_foreign: opened.is_listed });
             return Ok(());
         }
         let unsaved = keep_changes(local, &mut opened, millis_of(stored.now));
@@ -175,6 +185,19 @@ impl Keeper {
             },
         );
         Ok(())
+    }
+
+    /// Reads the stored ring, with what this replica knows of it.
+    fn open_stored(&self, local: &Local, loaded: &Loaded) -> Result<Opened, KeyError> {
+        let (stored, applied) = (&loaded.stored, local.applied.as_ref());
+        let mut private = applied.map(|applied| applied.private.clone()).unwrap_or_default();
+        private.extend(self.settings.external.iter().map(|(key_id, key)| (key_id.clone(), key.clone())));
+        let (name, by) = (&self.settings.name, &self.settings.key_encryption_key);
+        let fallback = match applied {
+            Some(applied) => applied.state.clone(),
+            None => RingState::new(self.settings.algorithm, self.settings.waits()),
+        };
+        document::open(name, stored.version, &stored.document, by, &private, &fallback)
     }
 
     /// Logs what another process changed, such as a distrust by a command. The process that takes a step reports it itself.
@@ -249,7 +272,7 @@ impl Keeper {
     pub(super) fn record_status(&self, local: &Local, loaded: &Loaded) {
         let Some(applied) = &local.applied else { return };
         let state = &applied.state;
-        let lagging = lagging(&loaded.peers, &self.replica, state.version);
+        let lagging = lagging(state, &loaded.peers, &self.replica);
         let not_applied = local.not_applied.iter().map(|ring| &ring.reason);
         let problems = applied.problems.iter().chain(not_applied).chain(&local.contested).cloned().collect();
         let status = RingStatus::of(state, self.settings.every.map(millis), lagging, problems);
@@ -276,14 +299,13 @@ pub(super) fn steps_between(before: &RingState, after: &RingState) -> Vec<Step> 
     changed.chain(removed.map(|entry| step(entry.key_id(), None))).collect()
 }
 
-/// Keeps what the ring of this replica has and the stored one lacks: the distrusts, and, if an operator accepts the stored ring,
-/// the history. Returns the steps for the store.
-fn keep_changes(local: &mut Local, opened: &mut Opened, now: u64) -> Vec<Step> {
+/// Keeps what the ring of this replica has and the stored one lacks: the distrusts, and, if an operator accepts the stored ring, the time
+/// of the last acceptance. Returns the steps for the store.
+fn keep_changes(local: &Local, opened: &mut Opened, now: u64) -> Vec<Step> {
     let Some(own) = local.applied.as_ref().map(|applied| &applied.state) else { return Vec::new() };
     let state = &mut opened.state;
-    if !matches!(state.history.relation(state.version, &own.head()), Relation::Same | Relation::Descends) {
-        state.history.adopt(Some(own.head()), &own.history.earlier);
-        local.overridden = Some(own.head());
+    if local.accepts_stored {
+        state.history.accepted_at = state.history.accepted_at.max(own.history.accepted_at);
     }
     let lost = state.lost_distrusts(&own.distrusted);
     state.repeat_distrusts(&lost, now)

@@ -1,5 +1,7 @@
 //! [`History`]: which versions a ring descends from, so that a restored copy that was changed is not taken for a newer ring.
 
+use std::cmp::Ordering;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -18,14 +20,37 @@ pub(super) struct Head {
     pub(super) mark: String,
 }
 
+/// The place of a ring in the order of all rings with its name: the last acceptance by an operator counts more than any number of
+/// versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    pub(super) accepted_at: u64,
+    pub(super) version: u64,
+}
+
+/// What a replica has, as it proves with its lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) head: Head,
+    /// The [`accepted_at`](History::accepted_at) of its ring.
+    pub(super) accepted_at: u64,
+}
+
+impl Known {
+    pub(super) fn rank(&self) -> Rank {
+        Rank { accepted_at: self.accepted_at, version: self.head.version }
+    }
+}
+
 /// The mark of a version of a ring, and the versions that it descends from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct History {
     pub(super) mark: String,
     /// The latest ones, with those first that this version replaced.
     pub(super) earlier: Vec<Head>,
-    /// The version in which an operator last accepted a stored ring, or 0. It takes the place of all up to it, whatever they are.
-    pub(super) accepted_in: u64,
+    /// When an operator last accepted a stored ring, or 0: later than each acceptance before. The ring takes the place of all that were not
+    /// accepted, or earlier, whatever their versions are.
+    pub(super) accepted_at: u64,
 }
 
 /// How a ring relates to a version that a replica has.
@@ -35,7 +60,7 @@ pub(super) enum Relation {
     Same,
     /// It descends from this version, so it has each of its changes.
     Descends,
-    /// It does not descend from this version, but an operator accepted it, or one before it, in the place of this version.
+    /// It does not descend from this version, but an operator accepted it, or one before it, since.
     Superseded,
     /// It does not descend from this version.
     Foreign,
@@ -44,16 +69,19 @@ pub(super) enum Relation {
 }
 
 impl History {
-    /// Returns how the ring with this history and this version relates to `known`.
-    pub(super) fn relation(&self, version: u64, known: &Head) -> Relation {
+    /// Returns how the ring with this history and this version relates to what a replica has.
+    pub(super) fn relation(&self, version: u64, known: &Known) -> Relation {
+        let Known { head: known, accepted_at } = known;
         if known.version == version && known.mark == self.mark {
             return Relation::Same;
         }
         if self.earlier.contains(known) {
             return Relation::Descends;
         }
-        if known.version <= self.accepted_in {
-            return Relation::Superseded;
+        match accepted_at.cmp(&self.accepted_at) {
+            Ordering::Less => return Relation::Superseded,
+            Ordering::Equal => {}
+            Ordering::Greater => return Relation::Foreign,
         }
         let oldest = self.earlier.iter().map(|head| head.version).min().unwrap_or(0);
         if self.earlier.len() >= MAX_EARLIER && known.version <= oldest {
@@ -65,27 +93,12 @@ impl History {
     /// Returns the history of a version that replaces `version`, which has this history.
     pub(super) fn next(&self, version: u64) -> Result<Self, KeyError> {
         let mut next = Self { mark: random_mark()?, ..self.clone() };
-        next.adopt(Some(Head { version, mark: self.mark.clone() }), &[]);
-        Ok(next)
-    }
-
-    /// Lets the ring count as a descendant of these versions as well: `heads`, and then `earlier` ones.
-    pub(super) fn adopt(&mut self, heads: impl IntoIterator<Item = Head>, earlier: &[Head]) {
-        let mut rest = [earlier, &self.earlier].concat();
-        rest.sort_by_key(|head| std::cmp::Reverse(head.version));
-        self.earlier.clear();
-        for head in heads.into_iter().chain(rest) {
-            // A ring that was never saved has no mark.
-            if !head.mark.is_empty() && !self.earlier.contains(&head) {
-                self.earlier.push(head);
-            }
+        // A ring that was never saved has no mark.
+        if !self.mark.is_empty() {
+            next.earlier.insert(0, Head { version, mark: self.mark.clone() });
+            next.earlier.truncate(MAX_EARLIER);
         }
-        self.earlier.truncate(MAX_EARLIER);
-    }
-
-    /// Returns the highest version that it names, or 0.
-    pub(super) fn highest(&self) -> u64 {
-        self.earlier.iter().map(|head| head.version).max().unwrap_or(0)
+        Ok(next)
     }
 }
 
@@ -98,16 +111,21 @@ fn random_mark() -> Result<String, KeyError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Head, History, MAX_EARLIER, Relation};
+    use super::{Head, History, Known, MAX_EARLIER, Relation};
 
-    /// The history and the head of each version from 1 to `last`.
-    fn chain(last: u64) -> Vec<(History, Head)> {
-        let mut versions: Vec<(History, Head)> = Vec::new();
-        for version in 1..=last {
-            let before = versions.last().map(|(history, _)| history.clone()).unwrap_or_default();
+    /// The history of each version from 1 to `last`, and what a replica with it has.
+    fn chain(last: u64) -> Vec<(History, Known)> {
+        continued(&History::default(), 1..=last)
+    }
+
+    fn continued(from: &History, numbers: impl Iterator<Item = u64>) -> Vec<(History, Known)> {
+        let mut versions: Vec<(History, Known)> = Vec::new();
+        for version in numbers {
+            let before = versions.last().map_or(from, |(history, _)| history);
             let history = before.next(version - 1).unwrap();
             let head = Head { version, mark: history.mark.clone() };
-            versions.push((history, head));
+            let known = Known { head, accepted_at: history.accepted_at };
+            versions.push((history, known));
         }
         versions
     }
@@ -128,19 +146,22 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_an_operator_accepted_supersedes_all_up_to_it_and_none_after_it() {
+    fn a_ring_that_an_operator_accepted_supersedes_all_that_were_not_accepted_or_earlier_and_no_other() {
         let (own, other) = (chain(20), chain(20));
-        let mut accepted = own[9].0.next(10).unwrap();
-        accepted.accepted_in = 11;
-        let later = accepted.next(11).unwrap().next(12).unwrap();
-        for (_, head) in &other[..11] {
-            assert_eq!(later.relation(13, head), Relation::Superseded);
+        let accepted = History { accepted_at: 7, ..own[9].0.clone() };
+        let (here, elsewhere) = (continued(&accepted, 11..=14), continued(&accepted, 11..=14));
+        let (last, _) = &here[3];
+        for (_, known) in other.iter().chain(&own[10..]) {
+            assert_eq!(last.relation(14, known), Relation::Superseded, "whatever its version is");
         }
-        for (_, head) in &other[11..] {
-            assert_eq!(later.relation(13, head), Relation::Foreign);
+        assert_eq!(last.relation(14, &own[9].1), Relation::Descends);
+        for (_, known) in &elsewhere {
+            assert_eq!(last.relation(14, known), Relation::Foreign, "it was changed after the same acceptance");
         }
-        assert_eq!(later.relation(13, &own[9].1), Relation::Descends);
-        assert_eq!(own[12].0.relation(13, &Head { version: 11, mark: accepted.mark }), Relation::Foreign);
+        for (history, known) in [(&own[19].0, &here[0].1), (&here[3].0, &Known { accepted_at: 8, ..own[19].1.clone() })]
+        {
+            assert_eq!(history.relation(20, known), Relation::Foreign, "it was accepted later");
+        }
     }
 
     #[test]
@@ -152,20 +173,5 @@ mod tests {
         assert_eq!(last.relation(200, &own[10].1), Relation::Unknown);
         assert_eq!(last.relation(200, &other[10].1), Relation::Unknown);
         assert_eq!(last.relation(200, &other[190].1), Relation::Foreign);
-    }
-
-    #[test]
-    fn a_version_that_adopts_another_history_descends_from_both_however_long_they_are() {
-        let (own, other) = (chain(200), chain(30));
-        let (foreign, head) = other.last().unwrap();
-        let mut merged = foreign.clone();
-        let (before, before_head) = own.last().unwrap();
-        merged.adopt(Some(before_head.clone()), &before.earlier);
-        let next = merged.next(30).unwrap();
-        for known in [head, before_head, &own[190].1] {
-            assert_eq!(next.relation(201, known), Relation::Descends);
-        }
-        assert_eq!(next.highest(), 200);
-        assert_eq!(next.earlier.len(), MAX_EARLIER);
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::KeyRingError;
 use super::document::PrivateKeys;
-use super::history::Head;
+use super::history::Rank;
 use super::lifecycle::{KeyState, RingState, Step};
 use super::peers;
 use super::settings::Settings;
@@ -53,8 +53,8 @@ pub(super) struct Local {
     pub(super) contested: Option<String>,
     /// When the lease in the store was last renewed.
     pub(super) announced: Option<Moment>,
-    /// The version of this replica that a ring replaces which an operator accepts.
-    pub(super) overridden: Option<Head>,
+    /// The rank of the ring in the store, as far as it is authentic.
+    pub(super) stored: Rank,
     /// The replica whose lease is not authentic, so that it is reported once.
     pub(super) unauthentic: Option<String>,
     pub(super) phase: Phase,
@@ -65,6 +65,7 @@ pub(super) struct NotApplied {
     pub(super) reason: String,
     /// Its digest, so that it is not read again and again.
     pub(super) digest: [u8; 32],
+    pub(super) rank: Rank,
     /// Whether it lacks changes of this replica, although its version is not lower.
     pub(super) is_foreign: bool,
 }
@@ -203,10 +204,10 @@ impl Keeper {
     /// Returns the lease of this replica with the version that it has.
     pub(super) fn own_lease(&self, local: &Local) -> Result<Replica, KeyError> {
         let by = &self.settings.key_encryption_key;
-        let head = local.applied.as_ref().map(|applied| applied.state.head()).unwrap_or_default();
+        let known = local.applied.as_ref().map(|applied| applied.state.known()).unwrap_or_default();
         // Every replica that has the ring has the key that encrypted it.
         let encrypted_by = local.applied.as_ref().map_or(by.name(), |applied| &applied.encrypted_by);
-        peers::lease(&self.settings.name, &self.replica, &head, by, encrypted_by)
+        peers::lease(&self.settings.name, &self.replica, &known, by, encrypted_by)
     }
 
     /// Looks at the store again and again, until the ring is dropped.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::history::{Head, History};
+use super::history::{Head, History, Known, Rank};
 use crate::keys::{Algorithm, VerifyingKey};
 
 /// The state of a key in a ring.
@@ -132,6 +132,28 @@ impl RingState {
 
     pub(super) fn head(&self) -> Head {
         Head { version: self.version, mark: self.history.mark.clone() }
+    }
+
+    /// Returns what a replica with this ring has.
+    pub(super) fn known(&self) -> Known {
+        Known { head: self.head(), accepted_at: self.history.accepted_at }
+    }
+
+    pub(super) fn rank(&self) -> Rank {
+        Rank { accepted_at: self.history.accepted_at, version: self.version }
+    }
+
+    /// Lets each wait begin again: what the ring knows of replicas and caches is that of another time.
+    pub(super) fn wait_again(&mut self) {
+        for entry in &mut self.keys {
+            (entry.since_version, entry.everywhere_at) = (self.version, None);
+        }
+    }
+
+    /// Marks this version of the ring as accepted by an operator at this time, and after `earlier`.
+    pub(super) fn accept(&mut self, now: u64, earlier: u64) {
+        self.history.accepted_at = now.max(earlier.saturating_add(1));
+        self.wait_again();
     }
 
     pub(super) fn signing(&self) -> Option<&KeyEntry> {

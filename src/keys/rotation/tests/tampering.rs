@@ -405,3 +405,115 @@ async fn an_accepted_ring_does_not_count_as_a_descendant_of_what_was_changed_aft
     assert!(one.status().problems[0].contains("does not descend"), "{:?}", one.status());
     assert!(matches!(stranger.rotate().await, Err(KeyRingError::Refused(_))));
 }
+
+/// A site whose store was restored and whose ring was then accepted by a tool, while a replica with a much higher version was away, and
+/// no other one was running.
+async fn accepted_while_away(site: &Site, link: &Link, away: &KeyManager) -> (StoredRing, StoredRing) {
+    site.pass(2 * SECOND).await;
+    let backup = site.store.load_ring("default").await.unwrap();
+    let leaked = signing(away);
+    away.distrust(&leaked).await.unwrap();
+    change_until(away, away.status().version + 40).await;
+    let latest = site.store.load_ring("default").await.unwrap();
+    link.is_cut.store(true, Ordering::SeqCst);
+    accept_by_a_tool(site, &backup).await;
+    (backup, latest)
+}
+
+async fn accept_by_a_tool(site: &Site, backup: &StoredRing) {
+    site.store.overwrite("default", backup.version, &backup.document);
+    site.store.forget_replicas("default");
+    let tool = site.builder(&Link::to(&site.store)).accept_stored().connect().await.unwrap();
+    tool.leave().await.unwrap();
+    assert!(tool.status().version < backup.version + 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_returning_replica_follows_a_ring_that_was_accepted_meanwhile_although_its_own_version_is_higher() {
+    let site = Site::new();
+    let link = Link::to(&site.store);
+    let away = site.builder(&link).connect().await.unwrap();
+    let leaked = signing(&away);
+    let (backup, _) = accepted_while_away(&site, &link, &away).await;
+    for _ in 0..2 {
+        let other = site.replica().await;
+        assert!(other.status().version < away.status().version);
+        site.pass(60 * SECOND).await;
+        assert!(!away.is_ready());
+        link.is_cut.store(false, Ordering::SeqCst);
+        for _ in 0..60 {
+            site.pass(SECOND).await;
+            assert!(other.is_ready() && other.status().problems.is_empty(), "{:?}", other.status());
+        }
+        assert!(away.is_ready() && away.status().problems.is_empty(), "{:?}", away.status());
+        assert_eq!(away.status().version, other.status().version);
+        assert_eq!(signing(&away), signing(&other));
+        for replica in [&away, &other] {
+            assert!(replica.ring().key_ids().all(|key_id| key_id != leaked), "the distrust was repeated");
+        }
+        assert!(site.replica().await.is_ready());
+        // Again, while it knows of the first acceptance, which the backup lacks.
+        change_until(&away, away.status().version + 40).await;
+        link.is_cut.store(true, Ordering::SeqCst);
+        other.leave().await.unwrap();
+        accept_by_a_tool(&site, &backup).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_later_acceptance_lets_a_replica_follow_a_ring_that_lacks_its_changes() {
+    let site = Site::new();
+    let link = Link::to(&site.store);
+    let away = site.builder(&link).connect().await.unwrap();
+    let (backup, never_accepted) = accepted_while_away(&site, &link, &away).await;
+    let one = site.replica().await;
+    let earlier = site.store.load_ring("default").await.unwrap();
+    site.pass(2 * SECOND).await;
+    change_until(&one, one.status().version + 3).await;
+    let accepted_first = site.store.load_ring("default").await.unwrap();
+    one.accept_stored().await.unwrap();
+    let current = site.store.load_ring("default").await.unwrap();
+    for (old, why) in [
+        (&backup, "an older version"),
+        (&earlier, "an older version after an acceptance"),
+        (&accepted_first, "the version before the last acceptance"),
+        (&never_accepted, "a higher version that was never accepted"),
+    ] {
+        site.store.overwrite("default", old.version, &old.document);
+        site.pass(40 * SECOND).await;
+        assert!(one.is_ready() && one.status().version == current.version, "{why}");
+        assert!(one.status().problems.is_empty() || one.status().problems[0].contains("restored"), "{why}");
+        assert!(matches!(one.rotate().await, Err(KeyRingError::Refused(_))), "{why}");
+        let starting = site.builder(&Link::to(&site.store)).connect().await;
+        assert!(starting.unwrap_err().to_string().contains("restored from an older copy"), "{why}");
+    }
+    site.store.overwrite("default", current.version, &current.document);
+    site.pass(2 * SECOND).await;
+    assert!(one.is_ready() && site.replica().await.is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_acceptance_each_wait_begins_again_since_other_replicas_were_seen_at_another_time() {
+    let site = Site::new();
+    let one = site.builder(&Link::to(&site.store)).every(None).connect().await.unwrap();
+    site.pass(400 * SECOND).await;
+    let backup = site.store.load_ring("default").await.unwrap();
+    let next_key = next(&one.status());
+    for tool in [false, true] {
+        // Caches may have got key sets without this key since.
+        one.remove(&next_key).await.unwrap();
+        site.pass(SECOND).await;
+        site.store.overwrite("default", backup.version, &backup.document);
+        if tool {
+            drop(site.builder(&Link::to(&site.store)).every(None).accept_stored().connect().await.unwrap());
+        } else {
+            one.accept_stored().await.unwrap();
+        }
+        site.pass(2 * SECOND).await;
+        assert_eq!(next(&one.status()), next_key);
+        let early = one.rotate().await;
+        assert!(matches!(early, Err(KeyRingError::TooEarly { .. } | KeyRingError::NotEverywhere { .. })), "{early:?}");
+    }
+    site.pass(400 * SECOND).await;
+    assert_eq!(one.rotate().await.unwrap(), next_key);
+}
