@@ -242,7 +242,7 @@ mod tests {
         for _ in 0..2 {
             lease.renewed(lease.now());
             assert!(signs());
-            clock.advance(20 * second - Duration::from_millis(1));
+            clock.advance(Duration::from_millis(19_999));
             assert!(signs());
             clock.advance(Duration::from_millis(1));
             assert!(!signs());

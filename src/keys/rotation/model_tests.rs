@@ -335,10 +335,9 @@ impl Model {
         let own_rank = own.as_ref().map(RingState::rank).unwrap_or_default();
         let highest = self.leases.values().map(|lease| lease.known.rank()).max().unwrap_or_default();
         let is_lower = stored.rank() < own_rank.max(highest) && !self.removed.refuse_lower;
-        let is_foreign = !is_lower
-            && !self.removed.refuse_foreign
-            && !(self.removed.refuse_lower && stored.rank() < own_rank)
-            && own.as_ref().is_some_and(|own| is_foreign(own, &stored));
+        let is_lower_and_followed = self.removed.refuse_lower && stored.rank() < own_rank;
+        let may_be_foreign = !is_lower && !self.removed.refuse_foreign && !is_lower_and_followed;
+        let is_foreign = may_be_foreign && own.as_ref().is_some_and(|own| is_foreign(own, &stored));
         // What the replica has then, and which others lack changes of it.
         let (mine, contests) = if is_lower { (own.as_ref(), Some(stored.known())) } else { (Some(&stored), None) };
         let others = self.leases.iter().filter(|(other, _)| **other != number).map(|(_, lease)| lease.known.clone());
@@ -357,7 +356,8 @@ impl Model {
             return;
         }
         let was_usable = self.is_usable(number);
-        if !is_lower && !is_foreign && !(self.removed.catch_up && !was_usable && own.is_some()) {
+        let stays = self.removed.catch_up && !was_usable && own.is_some();
+        if !is_lower && !is_foreign && !stays {
             self.follow(number, &stored);
         }
         self.replicas[number].looked_at = self.now;
@@ -453,9 +453,11 @@ impl Model {
         let now = if self.removed.clock_of_the_store { own_clock } else { self.now };
         let observed = state.observe(now, lowest);
         let known = self.replicas[number].has.as_ref().filter(|_| !self.removed.repeat_distrusts);
-        let lost = known.map(|has| state.lost_distrusts(&has.distrusted)).unwrap_or_default();
-        lost.iter().for_each(|key_id| self.note_early(key_id));
-        state.repeat_distrusts(&lost, now);
+        let repeated = known.map(|has| state.lost_distrusts(&has.distrusted)).unwrap_or_default();
+        for key_id in &repeated {
+            self.note_early(key_id);
+        }
+        state.repeat_distrusts(&repeated, now);
         change(&mut state, now);
         let mut created = self.created;
         let mut generate = |_| {
@@ -467,7 +469,7 @@ impl Model {
         let states = |state: &RingState| -> Vec<_> {
             state.keys.iter().map(|entry| (entry.key_id().to_owned(), entry.state)).collect()
         };
-        if !observed && lost.is_empty() && states(&state) == states(&self.stored) {
+        if !observed && repeated.is_empty() && states(&state) == states(&self.stored) {
             return;
         }
         self.rotations += usize::from(signing(&state) != signing(&self.stored));
@@ -624,8 +626,8 @@ impl Model {
         let Some(has) = self.replicas[number].has.as_ref().filter(|_| self.is_usable(number)) else { return };
         let Some(signing) = has.signing() else { return };
         let dated = self.now.cast_signed() + skew + 3_000;
-        let (key_id, line) = (signing.key_id().to_owned(), self.replicas[number].line);
-        self.tokens.push(Token { key_id, expires: dated + life.cast_signed(), line });
+        let (expires, key_id) = (dated + life.cast_signed(), signing.key_id().to_owned());
+        self.tokens.push(Token { key_id, expires, line: self.replicas[number].line });
     }
 
     /// Returns one of the last tokens, unless it has expired by the clock of the verifier.
