@@ -11,7 +11,7 @@ use tower_client_credentials::authorization_server::{
     AuthorizationServer, CheckedRule, ClientAssertions, PlatformIssuer, RuleResult, TrustDomain,
 };
 use tower_client_credentials::keys::KeySet;
-use tower_client_credentials::registration::RegisteredClient;
+use tower_client_credentials::registration::{RegisteredClient, WorkloadKey};
 use tower_client_credentials::store::StoreFuture;
 use tower_client_credentials::{ClientId, ClientStore, KeyRing};
 
@@ -56,6 +56,10 @@ struct OneClient(Store);
 impl ClientStore for OneClient {
     fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
         self.0.find(id)
+    }
+
+    fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
+        self.0.find_by_workload(keys)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tower_client_credentials::administration::{
     ClientAdministration, ClientAdministrationLayer, InvalidAdministration,
 };
-use tower_client_credentials::registration::RegisteredClient;
+use tower_client_credentials::registration::{RegisteredClient, WorkloadKey};
 use tower_client_credentials::store::{
     AdminError, ChangeFeed, Changes, ClientAdmin, ClientChange, Cursor, ListedClient, Revision, StoreFuture,
 };
@@ -86,6 +86,10 @@ struct ClientsOfTheStore {
 impl ClientStore for ClientsOfTheStore {
     fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
         self.store.find(id)
+    }
+
+    fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
+        self.store.find_by_workload(keys)
     }
 }
 

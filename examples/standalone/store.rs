@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tower_client_credentials::keys::rotation::{KeyStore, MemoryKeyStore};
-use tower_client_credentials::registration::RegisteredClient;
+use tower_client_credentials::registration::{RegisteredClient, WorkloadKey};
 use tower_client_credentials::store::{
     AdminError, ChangeFeed, Changes, ClientAdmin, ClientChange, Cursor, ListedClient, ReplayLog, Revision,
     RevocationStore, StoreFuture,
@@ -130,6 +130,14 @@ impl ClientStore for Registry {
                 Some(client) => Ok(Some(client)),
                 None => self.store.find(id).await,
             }
+        })
+    }
+
+    fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
+        StoreFuture::new(async move {
+            let listed = self.listed.find_by_workload(keys).await?;
+            let of_store = self.store.find_by_workload(keys).await?;
+            Ok(of_store.map(|of_store| listed.into_iter().flatten().chain(of_store).collect()))
         })
     }
 

@@ -17,6 +17,7 @@ mod other_members;
 mod record;
 mod registered_client;
 mod registered_secret;
+mod workload_key;
 
 pub(crate) use self::accepted_credentials::{AcceptedCredentials, AcceptedSecrets};
 pub use self::client::Client;
@@ -41,3 +42,5 @@ pub(crate) use self::record::from_json;
 pub(crate) use self::record::record_without_plain_secrets;
 pub use self::registered_client::RegisteredClient;
 pub use self::registered_secret::RegisteredSecret;
+pub(crate) use self::workload_key::MAX_SEGMENTS;
+pub use self::workload_key::WorkloadKey;

@@ -15,11 +15,15 @@ use super::revocation::Revocation;
 use super::revocation_store::RevocationStore;
 use super::{ClientStore, DynFuture, MemoryStore, StoreFuture};
 use crate::client_id::ClientId;
-use crate::registration::RegisteredClient;
+use crate::registration::{RegisteredClient, WorkloadKey};
 
 impl<T: ClientStore + ?Sized> ClientStore for Arc<T> {
     fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
         (**self).find(id)
+    }
+
+    fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
+        (**self).find_by_workload(keys)
     }
 
     fn in_memory(&self) -> Option<&MemoryStore> {

@@ -190,7 +190,7 @@ pub use self::secret_rotation::{RotatedSecret, SecretRotation};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteSettings, SqliteStore, SqliteStoreBuilder};
 use crate::client_id::ClientId;
-use crate::registration::RegisteredClient;
+use crate::registration::{RegisteredClient, WorkloadKey};
 pub use crate::sync::DynFuture;
 
 /// The future of a call of a store.
@@ -212,6 +212,17 @@ pub type StoreFuture<'a, T, E = StoreError> = DynFuture<'a, Result<T, E>>;
 pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
     /// Returns the client with this id, whether it is enabled or disabled.
     fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>>;
+
+    /// Returns the ids of the clients that have a credential for a workload with one of these keys: all of them, or at least two
+    /// different ones. Disabled clients and expired credentials count. `None` means that the store has no index of workloads, which is
+    /// the default; then a request with the token of a workload needs `client_id`.
+    ///
+    /// The server calls this only after it has verified the token of the workload, and then looks up the client by its id. The index is
+    /// made of [`RegisteredClient::workload_keys`]. Several clients can have the same key.
+    fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
+        let _ = keys;
+        StoreFuture::ready(Ok(None))
+    }
 
     /// Returns the store in memory behind this store, if all answers come from the memory of this process. The default is
     /// `None`.

@@ -103,7 +103,8 @@ async fn workloads_authenticate_with_the_tokens_of_their_platform_again_and_agai
     for (name, kind, assertion, client, method) in [
         ("an account", JWT_BEARER, account().es256(21), Some("kube"), "platform_jwt"),
         ("an account with its uid", JWT_BEARER, account().es256(21), Some("kube-pinned"), "platform_jwt"),
-        ("a client named by the account", JWT_BEARER, account().es256(21), None, "platform_jwt"),
+        ("a client whose id is the account", JWT_BEARER, account().es256(21), Some(ACCOUNT), "platform_jwt"),
+        ("the only client of a CI system", JWT_BEARER, ci().es256(22), None, "platform_jwt"),
         (
             "another name of the cluster",
             JWT_BEARER,
@@ -113,8 +114,9 @@ async fn workloads_authenticate_with_the_tokens_of_their_platform_again_and_agai
         ),
         ("a CI system", JWT_BEARER, ci().es256(22), Some("ci"), "platform_jwt"),
         ("an SVID", JWT_SPIFFE, svid().es256(23), Some("spiffe"), "spiffe_jwt"),
-        ("a client named by the SVID", JWT_SPIFFE, svid().es256(23), None, "spiffe_jwt"),
+        ("a client whose id is the SVID", JWT_SPIFFE, svid().es256(23), Some(SVID), "spiffe_jwt"),
         ("an SVID below a pattern", JWT_SPIFFE, below.es256(23), Some("below"), "spiffe_jwt"),
+        ("an SVID below the pattern of one client", JWT_SPIFFE, below.es256(23), None, "spiffe_jwt"),
         ("an SVID of type JOSE", JWT_SPIFFE, svid().header("typ", "JOSE").es256(23), Some("spiffe"), "spiffe_jwt"),
         ("an SVID without iat", JWT_SPIFFE, svid().without_claim("iat").es256(23), Some("spiffe"), "spiffe_jwt"),
         ("an SVID with any iss", JWT_SPIFFE, svid().claim("iss", CLUSTER).es256(23), Some("spiffe"), "spiffe_jwt"),
@@ -228,6 +230,13 @@ fn refused_accounts() -> Vec<(String, AssertionRule, TokenRequest)> {
         row("a client with a key", Credential, of(account(), "key")),
         row("an unknown client", Client, of(account(), "stranger")),
         row("a disabled client", Client, of(account(), "retired")),
+        row("an account of several clients", ClientId, send(JWT_BEARER, &account().es256(21), None)),
+        row(
+            "an account of no client",
+            Client,
+            send(JWT_BEARER, &account().claim("sub", "system:serviceaccount:prod:none").es256(21), None),
+        ),
+        row("an empty client id", ClientId, of(account(), "")),
         row("an unknown key", Key, of(account().header("kid", "c2"), "kube")),
         row("another algorithm", Algorithm, of(account().header("alg", "RS256"), "kube")),
         row("none", Algorithm, of(account().header("alg", "none"), "kube")),
@@ -279,6 +288,12 @@ fn refused_svids() -> Vec<(String, AssertionRule, TokenRequest)> {
         row("EdDSA", Algorithm, of(svid().header("alg", "EdDSA"), "spiffe")),
         row("HS256", Algorithm, of(svid().header("alg", "HS256"), "spiffe")),
         row("an expired credential", Credential, of(svid(), "ended")),
+        row("of several clients", ClientId, send(JWT_SPIFFE, &svid().es256(23), None)),
+        row(
+            "of no client",
+            Client,
+            send(JWT_SPIFFE, &svid().claim("sub", "spiffe://example.org/none").es256(23), None),
+        ),
         row("the key of another domain", Signature, send(JWT_SPIFFE, &svid().es256(24), Some("spiffe"))),
         row("a client with an account", Credential, of(svid(), "kube")),
         // The types crossed.

@@ -25,6 +25,7 @@ pub(in crate::authorization_server) use self::audit::Audit;
 pub(in crate::authorization_server) use self::authenticated::AuthenticatedClient;
 use self::authenticated::UsedCredential;
 pub use self::client_cache::ClientCacheLimits;
+use self::client_cache::WorkloadClients;
 pub(in crate::authorization_server) use self::client_cache::{Answer, Basis, ClientCache, OnRead};
 pub use self::secret::AttemptLimits;
 #[cfg(feature = "legacy_hashes")]

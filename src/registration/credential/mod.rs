@@ -102,7 +102,8 @@ impl Credential {
     /// Creates a credential for the JWT-SVIDs of a workload. A pattern that ends with `/*` matches every workload below
     /// it. The server has to [trust](crate::authorization_server::ClientAssertions::trust_domain) the trust domain.
     ///
-    /// A request names the client by `client_id`. It can omit that if the id of the client is the SPIFFE ID itself.
+    /// A request can omit `client_id` if the workload belongs to one client only, and the store has an [index of
+    /// workloads](crate::ClientStore::find_by_workload), as those of this crate do.
     #[must_use]
     pub fn spiffe_id(id: SpiffeId) -> Self {
         Self::of(CredentialKind::Spiffe(id))
@@ -111,8 +112,8 @@ impl Credential {
     /// Creates a credential for the tokens of a Kubernetes service account. `issuer` is the issuer of the cluster, which
     /// the server has to [trust](crate::authorization_server::ClientAssertions::platform).
     ///
-    /// A request names the client by `client_id`. It can omit that if the id of the client is the subject of the token,
-    /// `system:serviceaccount:<namespace>:<name>`.
+    /// A request can omit `client_id` if the account belongs to one client only, and the store has an [index of
+    /// workloads](crate::ClientStore::find_by_workload), as those of this crate do.
     ///
     /// # Errors
     ///

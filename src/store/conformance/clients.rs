@@ -8,6 +8,7 @@ use super::concurrent_clients::{
     conditions_concurrently, creates_concurrently, deletes_concurrently, replaces_concurrently, updates_concurrently,
 };
 use super::{Outcome, Violation, blank, client, ensure, listed, revision, step};
+use super::workloads::by_workload;
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::keys::rotation::KeyEncryptionKey;
@@ -37,6 +38,7 @@ pub async fn clients<S: ClientAdmin, F: Future<Output = S>>(fresh: impl Fn() -> 
     step("one of several concurrent deletes succeeds", fresh().await, deletes_concurrently).await?;
     step("clients are listed by page, sorted by the bytes of their ids", fresh().await, by_page).await?;
     step("`create_all` creates many clients and skips those that exist", fresh().await, many).await?;
+    step("clients are found by their workloads, if the store has an index", fresh().await, by_workload).await?;
     step("a client is disabled and enabled, and the expiry of a secret is set", fresh().await, disabled_and_enabled)
         .await
 }

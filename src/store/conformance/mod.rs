@@ -34,6 +34,7 @@ mod durability;
 mod key_store;
 mod replay_log;
 mod revocations;
+mod workloads;
 
 use std::error::Error;
 use std::fmt;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::Violation;
 use crate::client_id::ClientId;
-use crate::registration::RegisteredClient;
+use crate::registration::{RegisteredClient, WorkloadKey};
 use crate::store::{
     AdminError, Change, ChangeFeed, Changes, ClientAdmin, ClientChange, ClientStore, ClientWrite, Cursor, MemoryStore,
     Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreFuture,
@@ -31,6 +31,7 @@ async fn each_fault_fails_the_step_that_checks_for_it() {
         (Fault::IgnoresConditions, "a change is made only if all its conditions hold"),
         (Fault::DeletesNothing, "a client that was deleted and created again has another revision"),
         (Fault::ListsTheFirst, "clients are listed by page, sorted by the bytes of their ids"),
+        (Fault::FindsOneOfSeveral, "clients are found by their workloads, if the store has an index"),
         (Fault::ReportsNoClients, "each change of a client is reported"),
         (Fault::RevokesNoClients, "disabling a client revokes its tokens in the same step"),
         (Fault::ForgetsTheCursor, "a cursor continues after the changes that were read"),
@@ -62,6 +63,7 @@ enum Fault {
     IgnoresConditions,
     DeletesNothing,
     ListsTheFirst,
+    FindsOneOfSeveral,
     ReportsNoClients,
     RevokesNoClients,
     ForgetsTheCursor,
@@ -86,6 +88,16 @@ impl ClientStore for Faulty {
                 return Ok(all.into_iter().find(|client| client.id().starts_with(id.as_str())));
             }
             self.store.find(id).await
+        })
+    }
+
+    fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
+        StoreFuture::new(async move {
+            let mut found = self.store.find_by_workload(keys).await?;
+            if self.fault == Fault::FindsOneOfSeveral {
+                found.iter_mut().for_each(|found| found.truncate(1));
+            }
+            Ok(found)
         })
     }
 }

@@ -28,7 +28,7 @@ use super::{
     MemoryStore, Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError, StoreFuture,
 };
 use crate::client_id::ClientId;
-use crate::registration::RegisteredClient;
+use crate::registration::{RegisteredClient, WorkloadKey};
 
 /// Stores clients in a TOML file, for one server whose clients are administered by hand, with `git` or with a Kubernetes
 /// `ConfigMap` (feature `file`). Clones share the same state.
@@ -131,6 +131,10 @@ fn operators_text(error: &StoreError) -> String {
 impl ClientStore for FileStore {
     fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
         self.shared.memory.find(id)
+    }
+
+    fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
+        self.shared.memory.find_by_workload(keys)
     }
 
     fn in_memory(&self) -> Option<&MemoryStore> {

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::client_id::ClientId;
-use crate::registration::{ClientError, ClientRules, RegisteredClient};
+use crate::registration::{ClientError, ClientRules, RegisteredClient, WorkloadKey};
 use crate::store::Revision;
 
 #[derive(Default)]
@@ -14,6 +14,8 @@ pub(super) struct Clients {
     pub(super) found: HashMap<ClientId, (Arc<RegisteredClient>, u64)>,
     /// The same ids, sorted.
     pub(super) order: BTreeSet<OrderedId>,
+    /// The clients of each workload.
+    pub(super) by_workload: HashMap<WorkloadKey, BTreeSet<OrderedId>>,
     pub(super) revisions: u64,
     /// The rules of the last server that was built with these clients.
     pub(super) rules: Option<ClientRules>,
@@ -39,12 +41,45 @@ impl Clients {
         self.revisions += 1;
         let id = client.id().clone();
         self.order.insert(OrderedId(id.clone()));
-        self.found.insert(id, (client, self.revisions));
+        let keys = client.workload_keys();
+        if let Some((former, _)) = self.found.insert(id.clone(), (client, self.revisions)) {
+            self.remove_workloads(&former);
+        }
+        for key in keys {
+            self.by_workload.entry(key).or_default().insert(OrderedId(id.clone()));
+        }
     }
 
     pub(super) fn remove(&mut self, id: &ClientId) {
-        self.found.remove(id);
+        if let Some((former, _)) = self.found.remove(id) {
+            self.remove_workloads(&former);
+        }
         self.order.remove(&OrderedId(id.clone()));
+    }
+
+    fn remove_workloads(&mut self, former: &RegisteredClient) {
+        for key in former.workload_keys() {
+            if let Some(ids) = self.by_workload.get_mut(&key) {
+                ids.remove(&OrderedId(former.id().clone()));
+                if ids.is_empty() {
+                    self.by_workload.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Returns the clients of these workloads, and at most two of them.
+    pub(super) fn of_workload(&self, keys: &[WorkloadKey]) -> Vec<ClientId> {
+        let mut found: Vec<ClientId> = Vec::new();
+        for OrderedId(id) in keys.iter().filter_map(|key| self.by_workload.get(key)).flatten() {
+            if !found.contains(id) {
+                found.push(id.clone());
+            }
+            if found.len() == 2 {
+                break;
+            }
+        }
+        found
     }
 
     /// Returns the given clients that are new or changed, and the ids of current clients that are not among the given ones.

@@ -21,7 +21,7 @@ use self::replays::Replays;
 use super::{ClientStore, Replay, ReplayId, ReplayLog, StoreFuture};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock, UnixTime};
-use crate::registration::{Client, ClientError, ClientRules, RegisteredClient};
+use crate::registration::{Client, ClientError, ClientRules, RegisteredClient, WorkloadKey};
 use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
 /// Stores clients, revocations and used credentials in memory, for one process. Clones share the same state.
@@ -166,6 +166,10 @@ impl ClientStore for MemoryStore {
             client.read_ahead();
             client.clone()
         })))
+    }
+
+    fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
+        StoreFuture::ready(Ok(Some(Self::read(&self.shared.clients).of_workload(keys))))
     }
 
     fn in_memory(&self) -> Option<&MemoryStore> {

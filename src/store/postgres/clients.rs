@@ -6,10 +6,10 @@ use std::sync::Arc;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::feed::last_told;
-use super::{PostgresStore, feed};
+use super::{PostgresStore, feed, workloads};
 use crate::client_id::ClientId;
 use crate::clock::later;
-use crate::registration::RegisteredClient;
+use crate::registration::{RegisteredClient, WorkloadKey};
 use crate::store::sql::{self, CREATED_AT_ONCE, Row};
 use crate::store::{
     AdminError, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, ListedClient, Revision,
@@ -19,6 +19,21 @@ use crate::store::{
 impl ClientStore for PostgresStore {
     fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
         StoreFuture::new(async move { Ok(self.load(id).await?.map(|(client, _)| client)) })
+    }
+
+    fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
+        StoreFuture::new(async move {
+            let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            let found = self.call(async |connection| {
+                sqlx::query_as::<_, (bool, Vec<String>)>(workloads::FIND).bind(keys).fetch_one(connection).await
+            });
+            let (is_standby, ids) = found.await?;
+            if is_standby {
+                return Err(StoreError::new(feed::STANDBY));
+            }
+            let ids: Result<_, _> = ids.iter().map(|id| id.parse().map_err(StoreError::new)).collect();
+            Ok(Some(ids?))
+        })
     }
 
     fn is_administered(&self) -> bool {
@@ -49,18 +64,21 @@ impl PostgresStore {
         conditions: &[ClientCondition],
     ) -> Result<Option<usize>, StoreError> {
         let now = self.clock.now();
-        let (mut ids, mut records, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ids, mut records, mut told, mut indexed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for client in clients {
             ids.push(client.id().as_str());
+            indexed.push(workloads::of(client));
             records.push(sql::record(client)?);
             told.push(Row::client(client.id(), now)?);
         }
         let told = Rows::of(told);
         let created = concat!(
             "WITH new AS (
-                SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS new (id, record, change, forget_at)
+                SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[])
+                    AS new (id, record, change, forget_at, workloads)
             ), created AS (
-                INSERT INTO tcc_clients (id, revision, record) SELECT id, nextval('tcc_revision'), record FROM new
+                INSERT INTO tcc_clients (id, revision, record, workloads)
+                SELECT id, nextval('tcc_revision'), record, string_to_array(workloads, ' ') FROM new
                 ON CONFLICT DO NOTHING RETURNING id
             ), told AS (
                 INSERT INTO tcc_feed (change, forget_at)
@@ -73,6 +91,7 @@ impl PostgresStore {
         );
         let created = self.call_if(conditions, clients.first().map(RegisteredClient::id), async |connection| {
             let created = sqlx::query(created).bind(ids).bind(records).bind(told.changes).bind(told.forget_at);
+            let created = created.bind(indexed);
             let row = created.fetch_one(connection).await?;
             Ok((row.try_get::<i64, _>(0)?, row.try_get::<Option<String>, _>(1)?))
         });
@@ -91,7 +110,7 @@ impl PostgresStore {
         let record = sql::record(client)?;
         let replaced = concat!(
             "WITH replaced AS (
-                UPDATE tcc_clients SET record = $3, revision = nextval('tcc_revision')
+                UPDATE tcc_clients SET record = $3, revision = nextval('tcc_revision'), workloads = string_to_array($7, ' ')
                 WHERE id = $1 AND revision = $2 RETURNING id
             ), told AS (
                 INSERT INTO tcc_feed (change, digest, forget_at)
@@ -106,7 +125,8 @@ impl PostgresStore {
         let counts = self.call_if(conditions, Some(client.id()), async |connection| {
             let replaced = sqlx::query_as::<_, (i64, i64, Option<String>)>(replaced).bind(client.id().as_str());
             let replaced = replaced.bind(revision.number().cast_signed()).bind(record);
-            let replaced = replaced.bind(told.changes).bind(told.digests).bind(told.forget_at);
+            let replaced =
+                replaced.bind(told.changes).bind(told.digests).bind(told.forget_at).bind(workloads::of(client));
             replaced.fetch_one(connection).await
         });
         match counts.await?.ok_or(AdminError::Conflict)? {

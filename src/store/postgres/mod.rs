@@ -11,6 +11,7 @@ mod revocations;
 mod schema;
 mod turns;
 mod wake;
+mod workloads;
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ use crate::clock::Clock;
 ///
 /// 1. The tables, `tcc_…`, are created in the first schema of the search path when the store connects. Any number of replicas
 ///    may start at the same time. Once the tables exist, a role that may not create tables is sufficient. After an update that adds
-///    a table, such a role gets an error with the statements that the owner of the tables must run once.
+///    a table or a column, such a role gets an error with the statements that the owner of the tables must run once.
 /// 2. Each call is one statement, and `find` one indexed lookup. Writes wait for the disk even if `synchronous_commit` is off.
 /// 3. The feed is read by the visibility of transactions, not by a sequence, whose numbers become visible out of order; see
 ///    [`changes`](crate::store::ChangeFeed::changes). `NOTIFY` only shortens the wait for the next poll.

@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use tokio::time::Instant;
 
-use super::{feed, replays};
+use super::{feed, replays, workloads};
 use crate::clock::Clock;
 use crate::store::StoreError;
 use crate::store::clock_check::ClockCheck;
@@ -67,6 +67,7 @@ pub(super) async fn migrate(
         let version = bring_up_to_date(&mut connection).await.map_err(not_brought_up_to_date)?;
         if version <= VERSION {
             prepare_shares(&mut connection).await?;
+            workloads::prepare(&mut connection).await?;
         }
         connection.close().await.map_err(failed)?;
         Ok::<_, StoreError>(version)
@@ -156,6 +157,18 @@ async fn shares(connection: &mut PgConnection) -> Result<Option<bool>, sqlx::Err
 /// Returns whether the error says that a table does not exist.
 pub(super) fn lacks_table(error: &StoreError) -> bool {
     std::error::Error::source(error).is_some_and(|cause| cause.to_string().ends_with("(42P01)"))
+}
+
+/// Runs statements that change the tables, one process at a time.
+pub(super) async fn run_locked(connection: &mut PgConnection, statements: &'static str) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    // The role may have a `statement_timeout` that is too short for the wait.
+    sqlx::query("SELECT set_config('statement_timeout', '0', true)").execute(&mut *transaction).await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
+    // While this waits for a long transaction, such as that of a backup, all others wait for this.
+    sqlx::query("SELECT set_config('lock_timeout', '10s', true)").execute(&mut *transaction).await?;
+    sqlx::raw_sql(statements).execute(&mut *transaction).await?;
+    transaction.commit().await
 }
 
 async fn create_tables(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

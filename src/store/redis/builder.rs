@@ -9,7 +9,7 @@ use redis::Client;
 use super::link::Link;
 use super::scripts::{Keys, Scripts};
 use super::wake::Wake;
-use super::{RedisStore, Shared, compare_clocks, durability, permissions};
+use super::{RedisStore, Shared, compare_clocks, durability, permissions, workloads};
 use crate::store::StoreError;
 use crate::store::builder::StoreBuilder;
 use crate::store::clock_check::ClockCheck;
@@ -87,6 +87,7 @@ impl RedisStoreBuilder {
         let (last_writes, had_clients) = (LastWrites::default(), AtomicBool::new(false));
         let shared =
             Shared { link, scripts, keys, wake, clock, longest, problems, last_writes, clock_check, had_clients };
+        workloads::prepare(&shared).await?;
         Ok(RedisStore { shared: Arc::new(shared) })
     }
 }

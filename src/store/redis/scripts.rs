@@ -10,6 +10,8 @@
 //! | `tips` | sorted set | the recent ends of the feed, each with a random name |
 //! | `replay:…` | text | a used credential → its expiry |
 //! | `share:…`, `shares` | hash | a time → how many used credentials of a client, and in all, expire then |
+//! | `workloads` | sorted set | a workload, a colon and the id of a client with a credential for it; also an empty text, once complete |
+//! | `indexed` | hash | id → the revision whose workloads are in `workloads`, and these; also an empty id, once complete |
 //! | `nothing` | | always absent: deleted to find out whether the server accepts writes |
 //!
 //! A cursor contains the epoch and the tip that its reader saw. A server that lost its data, or that replaced another one
@@ -27,7 +29,7 @@ use crate::store::{ReplayId, StoreError};
 /// Starts each script that works on [`Keys`]. `told` ends each script that wrote to the feed, and returns the tip with its
 /// epoch. Redis 6 cannot report the permissions of its user.
 const PRELUDE: &str = "
-local clients, ids, counter, feed, ends, tips, nothing = unpack(KEYS)
+local clients, ids, counter, feed, ends, tips, workloads, indexed, nothing = unpack(KEYS)
 local channel, name = ARGV[1], ARGV[2]
 local function may(...) return not redis.acl_check_cmd or redis.acl_check_cmd(...) end
 local function telling()
@@ -37,7 +39,8 @@ local function telling()
 end
 local function changing()
   return {{'HGET', clients, ''}, {'HSET', clients, '', ''}, {'HEXISTS', clients, ''}, {'HDEL', clients, ''},
-  {'ZADD', ids, 0, ''}, {'ZREM', ids, ''}}
+  {'ZADD', ids, 0, ''}, {'ZREM', ids, ''}, {'HGET', indexed, ''}, {'HSET', indexed, '', ''}, {'HDEL', indexed, ''},
+  {'ZADD', workloads, 0, ''}, {'ZREM', workloads, ''}}
 end
 local function reading()
   return {{'ZRANGE', tips, 0, 0}, {'ZRANGEBYSCORE', feed, 0, 0}, {'ZSCORE', tips, ''}, {'ZCARD', tips},
@@ -69,6 +72,23 @@ local function tell(change, forget_at)
   redis.call('ZADD', ends, forget_at, change)
   return place
 end
+-- Replaces what the index has of a client: the workloads, with spaces between them.
+local function index(id, revision, new)
+  local old = redis.call('HGET', indexed, id)
+  for key in string.gmatch(old and string.match(old, ' (.*)$') or '', '%x+') do
+    redis.call('ZREM', workloads, key .. ':' .. id)
+  end
+  if new == '' then
+    if old then redis.call('HDEL', indexed, id) end
+    return
+  end
+  redis.call('HSET', indexed, id, revision .. ' ' .. new)
+  for key in string.gmatch(new, '%x+') do redis.call('ZADD', workloads, 0, key .. ':' .. id) end
+end
+local function complete_index()
+  redis.call('ZADD', workloads, 0, '')
+  redis.call('HSET', indexed, '', '')
+end
 -- Whether each client is at the revision that follows its id in the arguments from `first` to `last`.
 local function holds(first, last)
   for i = first, last, 2 do
@@ -96,7 +116,8 @@ if not may('PUBLISH', channel, '') then waking = {'PUBLISH on ' .. channel} end
 return {forbidden(reading(), {{'HMGET', clients, ''}}), forbidden(telling(), changing()), waking}
 ";
 
-/// Arguments: `forget_at`, the number of conditions, id and revision of each condition, then id, record and change of each client.
+/// Arguments: `forget_at`, the number of conditions, id and revision of each condition, then id, record, change and workloads of each
+/// client.
 /// Returns how many were added, or -1 if a condition does not hold, and the tip.
 const CREATE: &str = "
 local refused = refusal(telling(), changing())
@@ -104,31 +125,35 @@ if refused then return refused end
 local first = 5 + 2 * ARGV[4]
 if not holds(5, first - 1) then return {-1, ''} end
 local created, last = 0, nil
-for i = first, #ARGV, 3 do
+local is_first = redis.call('HEXISTS', clients, '') == 0
+for i = first, #ARGV, 4 do
   if redis.call('HEXISTS', clients, ARGV[i]) == 0 then
     last = tell(ARGV[i + 2], ARGV[3])
     redis.call('HSET', clients, ARGV[i], last .. ' ' .. ARGV[i + 1])
     redis.call('ZADD', ids, 0, ARGV[i])
+    index(ARGV[i], last, ARGV[i + 3])
     created = created + 1
   end
 end
 if not last then return {0, ''} end
+if is_first then complete_index() end
 redis.call('HSET', clients, '', '')
 return {created, told(last)}
 ";
 
 /// Arguments: `forget_at`, id, change; the revision to replace, or empty for any; the record, or empty to delete the client; a
-/// revocation and its expiry, or empty; id and revision of each condition. Returns the outcome, and the tip.
+/// revocation and its expiry, or empty; the workloads; id and revision of each condition. Returns the outcome, and the tip.
 const CHANGE: &str = "
 local refused = refusal(telling(), changing())
 if refused then return refused end
-local forget_at, id, change, revision, record, revocation, ending = unpack(ARGV, 3, 9)
+local forget_at, id, change, revision, record, revocation, ending, new = unpack(ARGV, 3, 10)
 local old = redis.call('HGET', clients, id)
 if not old then return {'gone', ''} end
 if revision ~= '' and string.match(old, '^%d+') ~= revision then return {'conflict', ''} end
-if not holds(10, #ARGV) then return {'conflict', ''} end
+if not holds(11, #ARGV) then return {'conflict', ''} end
 if revocation ~= '' then tell(revocation, ending) end
 local place = tell(change, forget_at)
+index(id, place, new)
 if record ~= '' then
   redis.call('HSET', clients, id, place .. ' ' .. record)
 else
@@ -136,6 +161,63 @@ else
   redis.call('ZREM', ids, id)
 end
 return {'done', told(place)}
+";
+
+/// Arguments: the workloads. Returns whether there are clients, and at most two ids. An entry counts only for the revision that it was
+/// made for, since a version of this crate without the index does not remove it. A replica refuses it.
+const FIND_BY_WORKLOAD: &str = "
+redis.call('DEL', nothing)
+if redis.call('HEXISTS', clients, '') == 0 then return {0} end
+if not redis.call('ZSCORE', workloads, '') or redis.call('HEXISTS', indexed, '') == 0 then
+  return redis.error_reply('GONE the index of workloads is missing: it was evicted, or made by a user without the rights; set ' ..
+    '`maxmemory-policy noeviction`, and restart a process whose user may change clients, which makes it again')
+end
+local found, seen = {1}, {}
+for i = 3, #ARGV do
+  local from = 0
+  repeat
+    local page = redis.call('ZRANGEBYLEX', workloads, '[' .. ARGV[i] .. ':', '(' .. ARGV[i] .. ';', 'LIMIT', from, 100)
+    for _, member in ipairs(page) do
+      local id = string.sub(member, #ARGV[i] + 2)
+      local record, entry = redis.call('HGET', clients, id), redis.call('HGET', indexed, id)
+      if not seen[id] and record and entry and string.match(record, '^%d+') == string.match(entry, '^%d+') then
+        seen[id] = true
+        table.insert(found, id)
+        if #found == 3 then return found end
+      end
+    end
+    from = from + #page
+  until #page < 100
+end
+return found
+";
+
+/// Arguments: the last id of the page before, and the maximum number. Returns what to do, the last id of this page, and the records of
+/// the clients with credentials.
+const UNINDEXED: &str = "
+redis.call('DEL', nothing)
+local is_complete = redis.call('ZSCORE', workloads, '') and redis.call('HEXISTS', indexed, '') == 1
+if is_complete or redis.call('HEXISTS', clients, '') == 0 then return {'complete', ''} end
+if #forbidden(changing()) > 0 then return {'forbidden', ''} end
+local page = redis.call('ZRANGEBYLEX', ids, ARGV[3], '+', 'LIMIT', 0, ARGV[4])
+local answer = {'more', page[#page] or ''}
+for _, id in ipairs(page) do
+  local record = redis.call('HGET', clients, id)
+  if record and string.find(record, '\"credentials\"', 1, true) then table.insert(answer, record) end
+end
+return answer
+";
+
+/// Arguments: whether the index is complete afterwards, and id, revision and workloads of each client.
+const INDEX: &str = "
+local refused = refusal(changing())
+if refused then return refused end
+for i = 4, #ARGV, 3 do
+  local record = redis.call('HGET', clients, ARGV[i])
+  if record and string.match(record, '^%d+') == ARGV[i + 1] then index(ARGV[i], ARGV[i + 1], ARGV[i + 2]) end
+end
+if ARGV[3] == '1' then complete_index() end
+return 1
 ";
 
 /// Arguments: the first id, and the maximum number. A replica refuses it.
@@ -251,6 +333,9 @@ pub(super) struct Scripts {
     pub(super) create: Script,
     pub(super) change: Script,
     pub(super) list: Script,
+    pub(super) find_by_workload: Script,
+    pub(super) unindexed: Script,
+    pub(super) index: Script,
     pub(super) revoke: Script,
     pub(super) changes: Script,
     pub(super) purge: Script,
@@ -266,6 +351,9 @@ impl Scripts {
             create: script(CREATE),
             change: script(CHANGE),
             list: script(LIST),
+            find_by_workload: script(FIND_BY_WORKLOAD),
+            unindexed: script(UNINDEXED),
+            index: script(INDEX),
             revoke: script(REVOKE),
             changes: script(CHANGES),
             purge: script(PURGE),
@@ -277,14 +365,14 @@ impl Scripts {
 
 /// The names of the keys, all in one slot of a cluster.
 pub(super) struct Keys {
-    names: [String; 7],
+    names: [String; 9],
     prefix: String,
 }
 
 impl Keys {
     pub(super) fn new(prefix: &str) -> Self {
         let prefix = format!("{{{prefix}}}:");
-        let names = ["clients", "ids", "counter", "feed", "ends", "tips", "nothing"];
+        let names = ["clients", "ids", "counter", "feed", "ends", "tips", "workloads", "indexed", "nothing"];
         let names = names.map(|name| format!("{prefix}{name}"));
         Self { names, prefix }
     }

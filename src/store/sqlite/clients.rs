@@ -1,14 +1,15 @@
 //! The clients in SQLite.
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use sqlx::{Row as _, SqliteConnection};
 
-use super::SqliteStore;
 use super::revocations::insert_all;
+use super::{SqliteStore, workloads};
 use crate::client_id::ClientId;
-use crate::registration::RegisteredClient;
+use crate::registration::{RegisteredClient, WorkloadKey};
 use crate::store::sql::{self, CREATED_AT_ONCE, Row, failed, in_time};
 use crate::store::{
     AdminError, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, ListedClient, Revision,
@@ -18,6 +19,17 @@ use crate::store::{
 impl ClientStore for SqliteStore {
     fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
         StoreFuture::new(async move { Ok(self.load(id).await?.map(|(client, _)| client)) })
+    }
+
+    fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
+        StoreFuture::new(async move {
+            in_time(self.timeout, async {
+                let open = self.files.open().await?;
+                let found = sqlx::query_scalar::<_, String>(workloads::FIND).bind(workloads::keys(keys)?);
+                Ok(Some(workloads::ids(&found.fetch_all(&open.readers).await.map_err(failed)?)?))
+            })
+            .await
+        })
     }
 
     fn is_administered(&self) -> bool {
@@ -49,10 +61,15 @@ impl SqliteStore {
             rows.push((client.id().as_str(), sql::record(client)?));
         }
         let rows = serde_json::to_string(&rows).map_err(StoreError::new)?;
-        self.write(async |connection| self.insert_some(connection, rows).await).await
+        self.write(async |connection| self.insert_some(connection, clients, rows).await).await
     }
 
-    async fn insert_some(&self, connection: &mut SqliteConnection, rows: String) -> Result<usize, StoreError> {
+    async fn insert_some(
+        &self,
+        connection: &mut SqliteConnection,
+        clients: &[RegisteredClient],
+        rows: String,
+    ) -> Result<usize, StoreError> {
         let revision = next_revision(connection).await?;
         let created = "INSERT INTO tcc_clients (id, revision, record)
             SELECT value ->> 0, ?2, value ->> 1 FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING RETURNING id";
@@ -68,7 +85,10 @@ impl SqliteStore {
         let told = sqlx::query("INSERT INTO tcc_feed (change, forget_at) SELECT value, ?2 FROM json_each(?1)")
             .bind(changes.map_err(StoreError::new)?)
             .bind(forget_at);
-        told.execute(connection).await.map_err(failed)?;
+        told.execute(&mut *connection).await.map_err(failed)?;
+        // Of several clients with one id, the first was created.
+        let mut new: HashSet<&str> = created.iter().map(String::as_str).collect();
+        workloads::insert(connection, clients.iter().filter(|client| new.remove(client.id().as_str()))).await?;
         Ok(created.len())
     }
 }
@@ -80,6 +100,7 @@ async fn create(connection: &mut SqliteConnection, client: &RegisteredClient) ->
     let created = sqlx::query(created).bind(client.id().as_str()).bind(next).bind(sql::record(client)?);
     if created.execute(connection).await.map_err(failed)?.rows_affected() == 0 {
         return Err(AdminError::Exists);
+            workloads::replace(connection, client).await?;
     }
     Ok(())
 }
@@ -92,6 +113,7 @@ async fn replace(
 ) -> Result<(), AdminError> {
     if self::revision(connection, client.id()).await?.ok_or(AdminError::NotFound)? != revision {
         return Err(AdminError::Conflict);
+            workloads::replace(connection, client).await?;
     }
     let next = next_revision(connection).await?;
     let replaced = sqlx::query("UPDATE tcc_clients SET record = ?2, revision = ?3 WHERE id = ?1");

@@ -7,6 +7,7 @@ mod files;
 mod keys;
 mod revocations;
 mod schema;
+mod workloads;
 
 use std::fmt;
 use std::sync::Arc;

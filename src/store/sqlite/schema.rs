@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqlitePool;
 
-use super::{feed, write};
+use super::{feed, workloads, write};
 use crate::store::StoreError;
 use crate::store::sql::{self, failed};
 
@@ -80,5 +80,10 @@ pub(super) async fn bring_up_to_date(connection: &mut SqliteConnection) -> Resul
     if sqlx::query_scalar::<_, i64>(version).fetch_one(&mut *connection).await.map_err(failed)? == 1 {
         sqlx::raw_sql(feed::TIPS).execute(&mut *connection).await.map_err(failed)?;
     }
-    sqlx::query_scalar(version).fetch_one(connection).await.map_err(failed)
+    let version = sqlx::query_scalar(version).fetch_one(&mut *connection).await.map_err(failed)?;
+    // The tables of a newer version are not changed.
+    if version <= VERSION {
+        workloads::prepare(connection).await?;
+    }
+    Ok(version)
 }

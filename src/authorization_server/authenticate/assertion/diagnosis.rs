@@ -217,7 +217,7 @@ impl AssertionAuthenticator {
             findings.add(AssertionRule::ClientId, rules::check_parameter(id, named.map(ClientId::as_str)));
         }
         let Some(id) = named.or(id.as_ref()) else { return Ok(()) };
-        let Some(client) = self.client_for(findings, id, Refusal::unknown_client).await? else { return Ok(()) };
+        let Some(client) = self.client_for(findings, id).await? else { return Ok(()) };
         let now = UnixTime::now(&*self.clock);
         if let Some(claims) = &claims {
             let allowance = client.legacy_until().filter(|until| now < *until);
@@ -294,13 +294,12 @@ impl AssertionAuthenticator {
                 return Ok(());
             }
         };
-        let id = named.cloned().or_else(|| workload.name().parse().ok());
-        let no_client = || Refusal::no_client_for(workload.name());
-        let Some(id) = id else {
-            findings.fail(no_client());
-            return Ok(());
+        let id = match named {
+            Some(id) => Ok(id.clone()),
+            None => self.client_of(&workload).await?,
         };
-        let Some(client) = self.client_for(findings, &id, no_client).await? else { return Ok(()) };
+        let Some(id) = findings.add(Parameter, id) else { return Ok(()) };
+        let Some(client) = self.client_for(findings, &id).await? else { return Ok(()) };
         findings.add(Credential, workload.credential_of(&client, UnixTime::now(&*self.clock)));
         Ok(())
     }
@@ -310,11 +309,10 @@ impl AssertionAuthenticator {
         &self,
         findings: &mut Findings,
         id: &ClientId,
-        unknown: impl Fn() -> Refusal,
     ) -> Result<Option<std::sync::Arc<RegisteredClient>>, TokenError> {
         let found = self.clients.find_lately(id).await?.client;
         match &found {
-            None => findings.fail(unknown()),
+            None => findings.fail(Refusal::unknown_client()),
             Some(client) if !client.is_enabled() => findings.fail(Refusal::disabled_client()),
             Some(_) => findings.pass([AssertionRule::Client]),
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::authorization_server::error::{Fault, TokenError};
+use crate::client_id::ClientId;
 use crate::quoted::quoted_within;
 
 /// A rule of client assertions that an assertion can break (RFC 7523 §3, RFC 10070).
@@ -29,7 +30,8 @@ pub enum AssertionRule {
     Issuer,
     /// `sub` is the client id.
     Subject,
-    /// The parameter `client_id`, if present, is the client id of the assertion.
+    /// The parameter `client_id`, if present, is the client id of the assertion. For the token of a workload that several clients have a
+    /// credential for, it is required.
     ClientId,
     /// `aud` is the issuer identifier of this server, as the only value.
     Audience,
@@ -163,12 +165,32 @@ impl Refusal {
         Self::new(AssertionRule::Client, "the client is not registered")
     }
 
+    /// Returns the refusal of a workload that no client has a credential for, without `client_id`.
     pub(super) fn no_client_for(workload: &str) -> Self {
         let text = format!(
-            "no client is named for the workload {}: send the `client_id` of the client that has a credential for it",
+            "no client has a credential for the workload {}; add one to a client, or correct the identity of the workload",
             quoted_within(workload, 128)
         );
         Self::new(AssertionRule::Client, text)
+    }
+
+    /// Returns the refusal of a workload whose client the store cannot find without `client_id`.
+    pub(super) fn needs_client_id(workload: &str, why: &str) -> Self {
+        let text = format!(
+            "{why} for the workload {}: send the `client_id` of the client that has a credential for it",
+            quoted_within(workload, 128)
+        );
+        Self::new(AssertionRule::ClientId, text)
+    }
+
+    /// Returns the refusal of a workload of several clients, without `client_id`.
+    pub(super) fn several_clients(workload: &str, clients: &[ClientId]) -> Self {
+        let names = clients.iter().take(2).map(|id| quoted_within(id, 128)).collect::<Vec<_>>().join(" and ");
+        let text = format!(
+            "the workload {} belongs to several clients, among them {names}: send the `client_id` of one of them",
+            quoted_within(workload, 128)
+        );
+        Self::new(AssertionRule::ClientId, text)
     }
 
     #[cfg(feature = "remote")]

@@ -18,7 +18,9 @@ use super::workload::{Times, WorkloadClaims};
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::Random;
 use crate::keys::HmacAlgorithm;
-use crate::registration::{CredentialKind, PlatformIdentity, RegisteredClient, SpiffeId, is_trust_domain};
+use crate::registration::{
+    CredentialKind, MAX_SEGMENTS, PlatformIdentity, RegisteredClient, SpiffeId, WorkloadKey, is_trust_domain,
+};
 use crate::verification::Unique;
 
 /// The longest time from `iat` to `exp` of a platform's token.
@@ -232,6 +234,19 @@ impl Workload<'_> {
             shown_text(self.name())
         );
         Refusal::new(AssertionRule::Credential, text)
+    }
+
+    /// Returns the keys under which the store may have clients for the workload. The first one is that of no other workload.
+    pub(super) fn keys(&self) -> Result<Vec<WorkloadKey>, Refusal> {
+        match self {
+            Self::Platform(names, claims) => {
+                Ok(names.iter().map(|name| WorkloadKey::platform(name, &claims.subject)).collect())
+            }
+            Self::Spiffe(id) => WorkloadKey::matching(id).ok_or_else(|| {
+                let why = format!("clients are looked up for SPIFFE IDs of at most {MAX_SEGMENTS} segments, and not");
+                Refusal::needs_client_id(id.as_str(), &why)
+            }),
+        }
     }
 
     /// Returns the subject.

@@ -12,6 +12,7 @@ use super::Known;
 use super::answer::{Answer, Basis, Now};
 use super::limits::ClientCacheLimits;
 use super::look_up::{LookUp, MAX_LOOK_UPS};
+use super::workloads::KeptWorkloads;
 use crate::client_id::ClientId;
 use crate::registration::RegisteredClient;
 use crate::sync::{BoundedMap, Striped};
@@ -23,6 +24,7 @@ pub(super) struct Kept {
     pub(super) limits: ClientCacheLimits,
     hasher: RandomState,
     pub(super) shards: Striped<Mutex<Shard>, SHARDS>,
+    pub(super) workloads: KeptWorkloads,
     pub(super) in_flight: Arc<Semaphore>,
 }
 
@@ -45,7 +47,9 @@ impl Kept {
     pub(super) fn new(limits: ClientCacheLimits) -> Self {
         let each = limits.entries.div_ceil(SHARDS);
         let shards = Striped::from_fn(|| Mutex::new(Shard::new(each)));
-        Self { limits, hasher: RandomState::new(), shards, in_flight: Arc::new(Semaphore::new(MAX_LOOK_UPS)) }
+        let workloads = KeptWorkloads::new(limits.entries);
+        let in_flight = Arc::new(Semaphore::new(MAX_LOOK_UPS));
+        Self { limits, hasher: RandomState::new(), shards, workloads, in_flight }
     }
 
     pub(super) fn shard(&self, id: &ClientId) -> MutexGuard<'_, Shard> {

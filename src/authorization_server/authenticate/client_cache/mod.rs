@@ -17,6 +17,7 @@ mod limits;
 mod look_up;
 #[cfg(test)]
 mod tests;
+mod workloads;
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use self::entries::{Kept, Shard};
 pub use self::limits::ClientCacheLimits;
 pub(crate) use self::look_up::Unanswered;
 use self::look_up::{LookUp, LookUpTask, Started};
+pub(crate) use self::workloads::WorkloadClients;
 use crate::client_id::ClientId;
 use crate::clock::Clock;
 use crate::deadline;
@@ -135,6 +137,7 @@ impl ClientCache {
     /// Removes a client that was changed. The store is asked from now on, even if an older look-up is in flight.
     pub(crate) fn forget(&self, id: &ClientId) {
         let Some(kept) = &self.0.kept else { return };
+        kept.workloads.forget();
         let mut shard = kept.shard(id);
         shard.found.remove(id);
         shard.absent.remove(id);

@@ -12,7 +12,7 @@ use super::look_up::MAX_LOOK_UPS;
 use super::{Basis, ClientCache, ClientCacheLimits, Known, OnRead, Unanswered};
 use crate::client_id::ClientId;
 use crate::clock::ManualClock;
-use crate::registration::{Client, RegisteredClient};
+use crate::registration::{Client, RegisteredClient, WorkloadKey};
 use crate::revocation::Revocations;
 use crate::secret::ClientSecret;
 use crate::store::{
@@ -76,6 +76,102 @@ impl ClientStore for Registry {
             if self.fails { Err(StoreError::new("the database is gone")) } else { Ok(found) }
         })
     }
+
+    /// Every workload belongs to `billing`, until that is deleted.
+    fn find_by_workload<'a>(&'a self, _: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
+        StoreFuture::new(async move {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let exists = !self.is_deleted.load(Ordering::SeqCst);
+            self.may_answer.acquire().await.unwrap().forget();
+            if self.fails {
+                Err(StoreError::new("the database is gone"))
+            } else {
+                Ok(Some(exists.then_some(BILLING.clone()).into_iter().collect()))
+            }
+        })
+    }
+}
+
+fn workload(number: usize) -> [WorkloadKey; 1] {
+    [WorkloadKey::platform("https://issuer.example", &number.to_string())]
+}
+
+#[tokio::test]
+async fn the_client_of_a_workload_is_cached_for_60_seconds_and_that_there_is_none_for_5() {
+    for (is_deleted, kept) in [(false, 60), (true, 5)] {
+        let registry = Registry::new();
+        registry.is_deleted.store(is_deleted, Ordering::SeqCst);
+        let (cache, clock) = cache(&registry);
+        for _ in 0..3 {
+            let answer = cache.find_workload(&workload(1)).await.unwrap();
+            assert_eq!(answer.clients.unwrap().is_empty(), is_deleted);
+        }
+        clock.advance(Duration::from_millis(kept * 1_000 - 1));
+        cache.find_workload(&workload(1)).await.unwrap();
+        assert_eq!(registry.asked(), 1);
+        clock.advance(Duration::from_millis(1));
+        cache.find_workload(&workload(1)).await.unwrap();
+        assert_eq!(registry.asked(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_workload_uses_an_answer_of_the_last_5_seconds() {
+    let registry = Registry::new();
+    let (cache, clock) = cache(&registry);
+    assert!(!cache.find_workload(&workload(1)).await.unwrap().is_stale);
+    clock.advance(Duration::from_secs(5));
+    registry.is_deleted.store(true, Ordering::SeqCst);
+    assert!(cache.find_workload(&workload(1)).await.unwrap().is_stale);
+    for _ in 0..3 {
+        assert_eq!(cache.find_workload_lately(&workload(1)).await.unwrap().unwrap().len(), 0);
+    }
+    assert_eq!(registry.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_change_of_any_client_outdates_what_is_known_of_workloads_also_while_the_store_is_asked() {
+    let registry = Registry::silent();
+    let (cache, _) = cache(&registry);
+    let first = {
+        let cache = cache.clone();
+        tokio::spawn(async move { cache.find_workload(&workload(1)).await.unwrap().clients.unwrap().len() })
+    };
+    while registry.asked() == 0 {
+        tokio::task::yield_now().await;
+    }
+    cache.forget(&UNKNOWN);
+    registry.is_deleted.store(true, Ordering::SeqCst);
+    registry.answer(2);
+    assert_eq!(first.await.unwrap(), 1, "the answer from before the change is valid for the caller from before it");
+    assert_eq!(cache.find_workload(&workload(1)).await.unwrap().clients.unwrap().len(), 0);
+    registry.is_deleted.store(false, Ordering::SeqCst);
+    cache.forget(&UNKNOWN);
+    registry.answer(1);
+    assert_eq!(cache.find_workload(&workload(1)).await.unwrap().clients.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn concurrent_requests_of_a_workload_share_one_look_up_and_an_error_is_not_cached() {
+    let registry = Registry { fails: true, ..Registry::new() };
+    let (cache, _) = cache(&registry);
+    let key = workload(1);
+    let answers = join_all((0..100).map(|_| cache.find_workload(&key))).await;
+    assert!(answers.iter().all(Result::is_err));
+    assert_eq!(registry.asked(), 1);
+    assert!(cache.find_workload(&key).await.is_err());
+    assert_eq!(registry.asked(), 2);
+}
+
+#[tokio::test]
+async fn the_number_of_workloads_in_the_cache_is_bounded() {
+    let registry = Registry::new();
+    let (cache, _) = cache_of(registry.clone(), ClientCacheLimits::default().entries(10));
+    for number in 0..100 {
+        cache.find_workload(&workload(number)).await.unwrap();
+    }
+    assert_eq!(registry.asked(), 100);
+    assert_eq!(cache.0.kept.as_ref().unwrap().workloads.len(), 10);
 }
 
 fn client(id: &str) -> Arc<RegisteredClient> {

@@ -45,6 +45,11 @@ impl SpiffeId {
         self.text.get(SCHEME.len()..SCHEME.len() + self.domain).unwrap_or_default()
     }
 
+    /// Returns the path, which begins with `/`.
+    pub(crate) fn path(&self) -> &str {
+        self.text.get(SCHEME.len() + self.domain..).unwrap_or_default()
+    }
+
     /// Returns whether this ID is the same, or this pattern matches it.
     pub(crate) fn matches(&self, id: &Self) -> bool {
         match self.text.strip_suffix('*') {
