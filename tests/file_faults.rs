@@ -362,6 +362,45 @@ async fn files_on_a_full_disk_refuse_writes_lose_nothing_and_recover() {
 }
 
 #[tokio::test]
+async fn a_full_disk_refuses_credentials_that_it_cannot_record_and_forgets_none() {
+    if !has_own_mounts("a_full_disk_refuses_credentials_that_it_cannot_record_and_forgets_none") {
+        return;
+    }
+    let disk = Disk::of(1 << 20);
+    let file = disk.path().join("clients.toml");
+    let store = toml(&file).await;
+    let (now, mut accepted, mut number) = (SystemTime::now(), Vec::new(), 0);
+    let use_once = async |store: &FileStore, number: u32| {
+        let id = ReplayId::new("billing", &number.to_string());
+        store.check_and_insert(&id, now + Duration::from_secs(300), now).await
+    };
+    for _ in 0..3 {
+        disk.fill();
+        let refused = loop {
+            number += 1;
+            match use_once(&store, number).await {
+                Ok(replay) => {
+                    assert_eq!(replay, Replay::Fresh);
+                    accepted.push(number);
+                }
+                Err(error) => break error,
+            }
+        };
+        assert!(chain(&refused).contains("No space left"), "{}", chain(&refused));
+        use_once(&store, number).await.unwrap_err();
+        disk.make_room();
+        assert_eq!(use_once(&store, number).await.unwrap(), Replay::Fresh, "nothing was recorded");
+        accepted.push(number);
+    }
+    for store in [store, toml(&file).await] {
+        for number in &accepted {
+            assert_eq!(use_once(&store, *number).await.unwrap(), Replay::Seen, "{number}");
+        }
+    }
+    println!("{} used credentials, on a disk that was full three times", accepted.len());
+}
+
+#[tokio::test]
 async fn a_read_only_file_system_refuses_writes_still_verifies_and_is_written_once_writable() {
     if !has_own_mounts("a_read_only_file_system_refuses_writes_still_verifies_and_is_written_once_writable") {
         return;

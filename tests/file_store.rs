@@ -11,13 +11,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::follower::{Follower, is_woken_by_each_change_of_a_client};
-use common::{API, NOW, at, client, clock};
+use common::forge::{Draft, encode};
+use common::request::{GRANT, TokenRequest, post};
+use common::stack::Stack;
+use common::{API, ISSUER, NOW, READ, at, client, clock, settings};
+use serde_json::json;
 use tempfile::TempDir;
+use tower_client_credentials::authorization_server::ClientAssertions;
+use tower_client_credentials::registration::Credential;
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
-    AdminError, Change, ChangeFeed, ClientAdmin, Cursor, FileStore, Revocation, RevocationStore,
+    AdminError, Change, ChangeFeed, ClientAdmin, Cursor, FileStore, Replay, ReplayId, ReplayLog, Revocation,
+    RevocationStore,
 };
-use tower_client_credentials::{AuthorizationServer, ClientId, ClientStore, KeyRing};
+use tower_client_credentials::{AuthorizationServer, Client, ClientId, ClientStore, KeyRing};
 
 /// Random enough, and used nowhere else.
 const HASH: &str = "$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -379,4 +386,77 @@ async fn a_client_disabled_in_the_file_has_no_valid_tokens_even_if_that_was_writ
     put(&path, entry("billing").replace("[[clients]]\n", "[[clients]]\nenabled = false\n"));
     let told = open(&path).await.changes(&Cursor::start()).await.unwrap().changes;
     assert!(told.iter().any(|change| matches!(change, Change::Revoked(Revocation::Client { .. }))), "{told:?}");
+}
+
+/// Returns a request with an assertion of `signer`, with this `jti`.
+fn asserted(jti: &str) -> TokenRequest {
+    let key = p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap();
+    let claims = json!({"iss": "signer", "sub": "signer", "aud": ISSUER, "exp": NOW + 60, "jti": jti});
+    let draft = Draft { header: json!({"alg": "ES256"}).to_string(), claims: claims.to_string() };
+    let assertion = draft.sign_with(&key);
+    post(GRANT)
+        .param("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+        .param("client_assertion", &assertion)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_assertion_stays_used_over_a_restart_and_is_a_503_if_it_cannot_be_recorded() {
+    let (folder, path) = folder();
+    let point = p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap().verifying_key().to_encoded_point(false);
+    let (x, y) = (encode(point.x().unwrap()), encode(point.y().unwrap()));
+    let keys = json!({"keys": [{"kty": "EC", "crv": "P-256", "x": x, "y": y}]}).to_string();
+    let start = async || {
+        let store = FileStore::builder(&path).clock(clock()).create_missing().open().await.unwrap();
+        let assertions = ClientAssertions::new(store.clone());
+        let server = settings(store.clone())
+            .client_assertions(assertions)
+            .store_timeout(Duration::from_secs(30))
+            .build()
+            .unwrap();
+        (store, Stack::PLAIN.issue(&server).await)
+    };
+    let (store, site) = start().await;
+    let signer = Client::with_credential("signer", Credential::jwks(keys).unwrap()).scope(READ).audience(API);
+    store.create(signer.register().unwrap()).await.unwrap();
+    site.send(asserted("one")).await.assert_token();
+    site.send(asserted("one")).await.assert_refused(401, "invalid_client");
+    drop((store, site));
+    let (store, site) = start().await;
+    site.send(asserted("one")).await.assert_refused(401, "invalid_client");
+    site.send(asserted("two")).await.assert_token();
+
+    // The file cannot be written, and so nothing is accepted.
+    let used = folder.path().join("clients.toml.used");
+    let kept = folder.path().join("kept");
+    fs::rename(&used, &kept).unwrap();
+    fs::create_dir(&used).unwrap();
+    for jti in ["three", "one", "three"] {
+        site.send(asserted(jti)).await.assert_refused(503, "temporarily_unavailable");
+    }
+    fs::remove_dir(&used).unwrap();
+    fs::rename(&kept, &used).unwrap();
+    site.send(asserted("three")).await.assert_token();
+    site.send(asserted("two")).await.assert_refused(401, "invalid_client");
+    drop((store, site));
+
+    // A line that may be a used credential cannot be read.
+    fs::write(&used, "?\n").unwrap();
+    let fault = FileStore::open(&path).await.unwrap_err();
+    assert!(fault.path() == used && fault.line() == Some(1), "{fault}");
+}
+
+#[tokio::test]
+async fn used_credentials_are_in_the_folder_of_the_revocations_unless_their_own_path_is_set() {
+    let (folder, path) = folder();
+    let [revoked, used] = ["state/revoked", "used"].map(|name| folder.path().join(name));
+    fs::create_dir(folder.path().join("state")).unwrap();
+    let builder = || FileStore::builder(&path).create_missing().revocations_at(&revoked);
+    let use_one = async |store: FileStore| {
+        let id = ReplayId::new("issuer", "a");
+        assert_eq!(store.check_and_insert(&id, at(NOW + 60), at(NOW)).await.unwrap(), Replay::Fresh);
+    };
+    use_one(builder().clock(clock()).open().await.unwrap()).await;
+    assert!(folder.path().join("state/clients.toml.used").exists());
+    use_one(builder().clock(clock()).used_credentials_at(&used).open().await.unwrap()).await;
+    assert!(used.exists());
 }

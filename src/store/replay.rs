@@ -129,6 +129,25 @@ impl ReplayId {
     }
 }
 
+#[cfg(feature = "file")]
+impl ReplayId {
+    pub(super) fn to_hex(self) -> String {
+        self.0
+            .iter()
+            .flat_map(|byte| [byte >> 4, byte & 15])
+            .filter_map(|digit| char::from_digit(digit.into(), 16))
+            .collect()
+    }
+
+    pub(super) fn from_hex(text: &str) -> Option<Self> {
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        let digit = |byte: &u8| char::from(*byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
+        let byte = |[high, low]: &[u8; 2]| u8::try_from(16 * digit(high)? + digit(low)?).ok();
+        let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+        bytes.filter(|_| rest.is_empty())?.try_into().ok().map(Self)
+    }
+}
+
 impl fmt::Debug for ReplayId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ReplayId(…)")
@@ -138,6 +157,18 @@ impl fmt::Debug for ReplayId {
 #[cfg(test)]
 mod tests {
     use super::ReplayId;
+
+    #[cfg(feature = "file")]
+    #[test]
+    fn an_id_reads_back_from_its_hexadecimal_digits_and_from_nothing_else() {
+        let text = ReplayId::new("a", "b").to_hex();
+        assert_eq!((ReplayId::from_hex(&text), text.len()), (Some(ReplayId::new("a", "b")), 64));
+        for other in
+            ["", "0", &text[1..], &text[2..], &format!("{text}00"), &text.replace(|_: char| true, "A"), &"é".repeat(32)]
+        {
+            assert_eq!(ReplayId::from_hex(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn an_id_depends_on_where_the_issuer_ends_and_the_name_begins() {

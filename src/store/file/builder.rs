@@ -18,12 +18,13 @@ pub type FileStoreBuilder = StoreBuilder<FileSettings>;
 pub struct FileSettings {
     path: PathBuf,
     revocations: Option<PathBuf>,
+    used: Option<PathBuf>,
     create: bool,
 }
 
 impl FileSettings {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), revocations: None, create: false }
+        Self { path: path.to_owned(), revocations: None, used: None, create: false }
     }
 }
 
@@ -32,6 +33,13 @@ impl FileStoreBuilder {
     /// read-only, such as a `ConfigMap`.
     pub fn revocations_at(mut self, path: impl Into<PathBuf>) -> Self {
         self.backend.revocations = Some(path.into());
+        self
+    }
+
+    /// Sets the path of the file of used credentials ([`ReplayLog`](crate::store::ReplayLog)). The default is `NAME.used`, in the folder
+    /// of the file of revocations. The file is created with the first use.
+    pub fn used_credentials_at(mut self, path: impl Into<PathBuf>) -> Self {
+        self.backend.used = Some(path.into());
         self
     }
 
@@ -52,8 +60,8 @@ impl FileStoreBuilder {
     ///
     /// If called outside of a Tokio runtime.
     pub async fn open(self) -> Result<FileStore, FileFault> {
-        let Self { backend: FileSettings { path, revocations, create }, clock, longest_token_lifetime, call_timeout } =
-            self;
+        let Self { backend, clock, longest_token_lifetime, call_timeout } = self;
+        let FileSettings { path, revocations, used, create } = backend;
         let named = path.clone();
         let opened = tokio::task::spawn_blocking(move || {
             if create {
@@ -61,7 +69,11 @@ impl FileStoreBuilder {
             }
             let memory = MemoryStore::with(clock, longest_token_lifetime);
             let revocations = revocations.unwrap_or_else(|| write::sibling(&path, ".revoked"));
-            Shared::open(path, revocations, memory, call_timeout)
+            let used = used.unwrap_or_else(|| {
+                let own = write::sibling(&path, ".used");
+                own.file_name().map_or_else(|| own.clone(), |name| revocations.with_file_name(name))
+            });
+            Shared::open(path, revocations, used, memory, call_timeout)
         });
         let shared = Arc::new(opened.await.map_err(|error| FileFault::new(&named, None, error))??);
         shared.follow();

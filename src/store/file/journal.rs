@@ -1,16 +1,12 @@
 //! The file of revocations: one line of JSON each, appended, and read again when another process has appended to it.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Seek as _, SeekFrom};
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde::de::IgnoredAny;
-
 use super::fault::FileFault;
-use super::stamp::Stamp;
+use super::lines::{self, Place, Unread, is_whole};
 use super::write;
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
@@ -32,34 +28,9 @@ pub(super) struct Journal {
     write_error: Option<String>,
 }
 
-/// The file that was read, and up to which position.
-#[derive(Clone, Default)]
-struct Place {
-    /// The open file. It is kept open so that its inode number is not reused for a file that takes its name. `None` where
-    /// files have no numbers; they are then read from the start each time.
-    file: Option<Arc<File>>,
-    length: u64,
-    lines: usize,
-    /// The last bytes before that position. They change if the file was rewritten in place.
-    tail: Vec<u8>,
-    /// The stamp of the file when it was read.
-    stamp: Option<Stamp>,
-}
-
-/// How many bytes are compared again. Most lines are longer.
-const TAIL: usize = 256;
-
 /// An entry counts as lost only if it would have stayed in the file for at least this long. An entry that expires sooner may
 /// have been removed by another process whose clock is ahead.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
-
-/// The part of the file that has not been read.
-struct Unread {
-    place: Place,
-    bytes: Vec<u8>,
-    /// Whether it is another file than the one that was read. `bytes` are then all of it.
-    is_another: bool,
-}
 
 impl Journal {
     pub(super) fn new(path: PathBuf) -> Self {
@@ -142,7 +113,8 @@ impl Journal {
         now: UnixTime,
         mut report: impl FnMut(&Revocation) -> Result<(), StoreError>,
     ) -> Result<(), FileFault> {
-        let unread = self.unread().map_err(|error| FileFault::new(&self.path, None, error))?;
+        let unread = lines::unread(&self.path, &self.read, !self.known.is_empty())
+            .map_err(|error| FileFault::new(&self.path, None, error))?;
         let Unread { mut place, bytes, is_another } = unread;
         let mut there = HashSet::new();
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -176,40 +148,6 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns how far the file was read, unless it is another file now, and the complete lines after that. The last line may
-    /// lack its line break.
-    fn unread(&self) -> io::Result<Unread> {
-        // Checked before the file is opened, since opening a named pipe waits for a writer.
-        let is_file = fs::metadata(&self.path).map(|metadata| metadata.is_file());
-        let mut file =
-            match is_file.and_then(|is_file| if is_file { File::open(&self.path) } else { Err(not_a_file()) }) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let is_another = !self.known.is_empty();
-                    return Ok(Unread { place: Place::default(), bytes: Vec::new(), is_another });
-                }
-                opened => opened?,
-            };
-        let stamp = Stamp::of(&file.metadata()?);
-        let before = self.read.file.as_ref().and_then(|file| file.metadata().ok()).as_ref().map(Stamp::of);
-        let is_same = before.is_some_and(|before| before.is_same_file(&stamp)) && self.read.length <= stamp.length();
-        let is_same = is_same && (self.read.stamp.as_ref() == Some(&stamp) || self.read.has_tail(&mut file)?);
-        let mut place = if is_same { self.read.clone() } else { Place::default() };
-        let mut bytes = Vec::new();
-        if place.length < stamp.length() {
-            file.seek(SeekFrom::Start(place.length))?;
-            bytes = read_in_one(&mut file, stamp.length() - place.length)?;
-        }
-        if !is_same {
-            place.file = cfg!(unix).then(|| Arc::new(file));
-        }
-        place.stamp = Some(stamp);
-        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        if !is_whole(bytes.get(end..).unwrap_or_default()) {
-            bytes.truncate(end);
-        }
-        Ok(Unread { place, bytes, is_another: !is_same && self.read.length > 0 })
-    }
-
     /// Removes expired entries, if there are any, and reports new ones.
     pub(super) fn compact(
         &mut self,
@@ -221,8 +159,8 @@ impl Journal {
             return Ok(());
         }
         let _lock = write::Lock::take(&self.path, LOCK_TIMEOUT).map_err(StoreError::new)?;
-        // Treats the file as another one, so that all of it is read and missing entries are noticed.
-        self.read = Place { length: u64::MAX, ..Place::default() };
+        // Missing entries are noticed, too.
+        self.read = Place::of_another_file();
         self.read_on(now, report).map_err(StoreError::new)?;
         if !self.missing.is_empty() {
             tracing::warn!(
@@ -239,68 +177,16 @@ impl Journal {
     }
 }
 
-impl Place {
-    fn remember_tail(&mut self, read: &[u8]) {
-        self.tail.extend_from_slice(read.get(read.len().saturating_sub(TAIL)..).unwrap_or_default());
-        self.tail.drain(..self.tail.len().saturating_sub(TAIL));
-    }
-
-    /// Returns whether the file still has the same bytes before that position.
-    fn has_tail(&self, file: &mut File) -> io::Result<bool> {
-        file.seek(SeekFrom::Start(self.length.saturating_sub(self.tail.len() as u64)))?;
-        Ok(read_in_one(file, self.tail.len() as u64)? == self.tail)
-    }
-}
-
-fn not_a_file() -> io::Error {
-    io::Error::other("it is not a regular file")
-}
-
-/// Reads exactly this many bytes with one call. The next writer removes an incomplete line that a crash left, and writes in
-/// its place. With two calls, the start of the old line and the end of the new one could be combined into a line that no one
-/// wrote.
-fn read_in_one(file: &mut impl io::Read, length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    let read = loop {
-        match file.read(&mut bytes) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => break read?,
-        }
-    };
-    if read == bytes.len() { Ok(bytes) } else { Err(io::Error::other("it changed while it was read")) }
-}
-
-/// Returns whether the last line is complete except for its line break, as some editors leave it. A line that a crash cut off
-/// is not: no prefix of a JSON object is itself one. Whether the line is a revocation is checked later, as for any other line.
-fn is_whole(line: &[u8]) -> bool {
-    serde_json::from_slice::<IgnoredAny>(line).is_ok()
-}
-
 fn line(revocation: &Revocation) -> io::Result<String> {
     Ok(serde_json::to_string(revocation)? + "\n")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
-    /// A file that is rewritten between two calls.
-    struct Rewritten(Vec<&'static [u8]>);
-
-    impl io::Read for Rewritten {
-        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-            self.0.pop().map_or(Ok(0), |mut now| now.read(bytes))
-        }
-    }
-
-    #[test]
-    fn a_partial_line_of_a_crash_is_never_combined_with_the_line_that_replaced_it() {
-        let whole = br#"{"of":"one"}"#;
-        let length = whole.len() as u64;
-        assert_eq!(read_in_one(&mut Rewritten(vec![whole]), length).unwrap(), whole);
-        let rewritten = read_in_one(&mut Rewritten(vec![br#" another"}"#, br#"{"of":"#]), length + 4);
-        assert!(rewritten.is_err(), "{rewritten:?}");
-    }
     #[test]
     fn a_line_that_was_overwritten_in_place_is_read_before_the_file_is_compacted() {
         let folder = tempfile::tempdir().unwrap();

@@ -5,11 +5,15 @@ mod client_file;
 mod fault;
 mod journal;
 mod keys;
+mod lines;
 mod shared;
 mod stamp;
 mod system;
 #[cfg(test)]
 mod tests;
+mod used;
+#[cfg(test)]
+mod used_tests;
 mod write;
 
 use std::collections::HashSet;
@@ -52,22 +56,26 @@ use crate::registration::{RegisteredClient, WorkloadKey};
 ///    be read is kept, and the feed fails until the line is corrected, since it may be a revocation. Entries that disappear
 ///    from the file while a process runs, for example after a restore from an older copy, stay revoked, are written again and
 ///    are [reported](crate::event::Outcome::StoreLostData).
-/// 6. A writer holds the operating system's lock on `NAME.lock`, a file that is never removed.
+/// 6. Used credentials ([`ReplayLog`]) are appended to the file `NAME.used` and synced before they are accepted, each under the lock
+///    of that file, and the file is rewritten when most of its entries have expired. Each use waits for the disk, which limits how many
+///    assertions a second are accepted. A store that cannot write the file returns an error, and the caller gets a 503. A line that
+///    cannot be read is an error as well, since it may be a used credential.
+/// 7. A writer holds the operating system's lock on `NAME.lock`, a file that is never removed.
 ///
 ///    **Change the file by replacing it**: write another file in the same folder, and rename it, as `mv`, `git` and Kubernetes
 ///    do, or hold the lock (`flock clients.toml.lock cp new.toml clients.toml`). Many editors and a plain `cp` write into the
 ///    file itself, and a part of it can be valid. So a file that changed less than 3 seconds ago is used only after it has
 ///    been the same for 250 milliseconds, and a change by [`ClientAdmin`] fails if the file changes at the same time.
-/// 7. The time of a change is proportional to the number of clients, and so is the time to read a changed file. Lookups, the
+/// 8. The time of a change is proportional to the number of clients, and so is the time to read a changed file. Lookups, the
 ///    feed, revocations and [`fault`](Self::fault) do not wait for it.
 ///
 /// # Caveat
 ///
-/// The store is for one server process; a tool such as `examples/clients.rs` may write to the files at the same time. Used
-/// credentials ([`ReplayLog`]) are only in memory, and are lost when the process ends. If the folder is read-only, nothing can
-/// be revoked unless [another path](FileStoreBuilder::revocations_at) is set. If a client is removed from the file while no
-/// server runs, its tokens are valid until they expire; if it is set to `enabled = false`, they are not. Replacing the file of
-/// clients by an older copy counts as a change like any other: a warning names the clients that it enables again.
+/// The store is for one server process; a tool such as `examples/clients.rs` may write to the files at the same time. If the folder
+/// is read-only, nothing can be revoked and no assertion can be accepted unless [another path](FileStoreBuilder::revocations_at) is
+/// set. If a client is removed from the file while no server runs, its tokens are valid until they expire; if it is set to
+/// `enabled = false`, they are not. Replacing the file of clients by an older copy counts as a change like any other: a warning names
+/// the clients that it enables again.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -248,7 +256,7 @@ impl RevocationStore for FileStore {
     fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
         StoreFuture::new(async move {
             let purged = self.shared.memory.purge(now).await?;
-            self.blocking(move |shared| shared.compact(now)).await?;
+            self.blocking(move |shared| shared.compact(now).and(shared.compact_used(now))).await?;
             Ok(purged)
         })
     }
@@ -265,7 +273,8 @@ impl ReplayLog for FileStore {
         expires_at: SystemTime,
         now: SystemTime,
     ) -> StoreFuture<'a, Replay> {
-        StoreFuture::new(async move { self.shared.memory.check_and_insert(id, expires_at, now).await })
+        let id = *id;
+        StoreFuture::new(async move { self.blocking(move |shared| shared.use_once(id, expires_at, now)).await })
     }
 }
 

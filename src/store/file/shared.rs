@@ -9,12 +9,13 @@ use super::fault::FileFault;
 use super::journal::Journal;
 use super::stamp::Stamp;
 use super::system::{System, stamp};
+use super::used::Used;
 use super::{client_file, operators_text, write};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::crypto::sha256;
 use crate::registration::{ClientRules, RegisteredClient};
-use crate::store::{AdminError, MemoryStore, Revision, Revocation, StoreError};
+use crate::store::{AdminError, MemoryStore, Replay, ReplayId, Revision, Revocation, StoreError};
 
 /// How often the file is read. New content is used only if two reads find the same, so that a partially written file is not
 /// used.
@@ -31,7 +32,7 @@ const MAX_READS: u32 = 40;
 /// How many clients one message lists.
 const MAX_NAMED: usize = 5;
 
-/// The state behind three locks, so that only writers wait while a large file is read or written. A thread that takes several
+/// The state behind several locks, so that only writers wait while a large file is read or written. A thread that takes several
 /// of them takes them in this order.
 pub(super) struct Shared {
     pub(super) path: PathBuf,
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     clients: Mutex<Clients>,
     /// Held while revocations are read or appended.
     journal: Mutex<Journal>,
+    /// Held while used credentials are read or appended. No other lock is taken with it.
+    used: Mutex<Used>,
     /// Held only briefly.
     state: Mutex<State>,
     pub(super) system: System,
@@ -87,21 +90,22 @@ impl Content {
 }
 
 impl Shared {
-    /// Reads both files for the first time.
+    /// Reads the files for the first time.
     pub(super) fn open(
         path: PathBuf,
         journal: PathBuf,
+        used: PathBuf,
         memory: MemoryStore,
         lock_timeout: Duration,
     ) -> Result<Self, FileFault> {
-        let journal = Mutex::new(Journal::new(journal));
-        let system = System::default();
-        let shared =
-            Self { path, memory, clients: Mutex::default(), journal, state: Mutex::default(), system, lock_timeout };
+        let (journal, used) = (Mutex::new(Journal::new(journal)), Mutex::new(Used::new(used)));
+        let (clients, state, system) = (Mutex::default(), Mutex::default(), System::default());
+        let shared = Self { path, memory, clients, journal, used, state, system, lock_timeout };
         let read = (shared.system.read)(&shared.path);
         let content = Content::of(&read);
         let clients = parse(&shared.path, read, None)?;
         shared.follow_journal()?;
+        lock(&shared.used).read(UnixTime::at(shared.memory.now()))?;
         // A disabled client has no valid tokens, even if it was disabled while no server was running.
         let replaced = shared.memory.replace_all(&clients);
         replaced.map_err(|error| FileFault::new(&shared.path, None, error))?;
@@ -316,6 +320,15 @@ impl Shared {
     pub(super) fn compact(&self, now: SystemTime) -> Result<(), StoreError> {
         // This also reads the entries that other processes appended since the last poll.
         lock(&self.journal).compact(UnixTime::at(now), |revocation| self.memory.revoke_now(revocation.clone()))
+    }
+
+    /// Records the use of a credential, unless it is already recorded.
+    pub(super) fn use_once(&self, id: ReplayId, expires_at: SystemTime, now: SystemTime) -> Result<Replay, StoreError> {
+        lock(&self.used).check_and_insert(id, UnixTime::at(expires_at), UnixTime::at(now))
+    }
+
+    pub(super) fn compact_used(&self, now: SystemTime) -> Result<(), StoreError> {
+        lock(&self.used).compact(UnixTime::at(now))
     }
 
     fn follow_journal(&self) -> Result<(), FileFault> {

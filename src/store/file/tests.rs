@@ -44,8 +44,11 @@ fn two_processes(folder: &TempDir) -> [Shared; 2] {
 /// Returns two stores with the existing files.
 fn two_processes_of(folder: &TempDir) -> [Shared; 2] {
     let path = folder.path().join("clients.toml");
-    let open =
-        |()| Shared::open(path.clone(), path.with_extension("revoked"), MemoryStore::default(), LOCK_TIMEOUT).unwrap();
+    let beside = |extension| path.with_extension(extension);
+    let open = |()| {
+        let (revoked, used) = (beside("revoked"), beside("used"));
+        Shared::open(path.clone(), revoked, used, MemoryStore::default(), LOCK_TIMEOUT).unwrap()
+    };
     [(), ()].map(open).map(|mut shared| {
         shared.system.sleep = Box::new(|_| ());
         shared
@@ -484,7 +487,8 @@ async fn an_invalid_line_is_reported_and_kept_and_a_line_that_a_crash_cut_off_is
     assert!(tool.check_journal().is_err(), "a reader of the feed gets an error");
     assert!(service.compact(later()).is_err());
     assert_eq!(std::fs::read_to_string(&journal).unwrap(), bad, "nothing is lost");
-    let open = Shared::open(folder.path().join("clients.toml"), journal.clone(), MemoryStore::default(), LOCK_TIMEOUT);
+    let (path, used) = (folder.path().join("clients.toml"), folder.path().join("used"));
+    let open = Shared::open(path, journal.clone(), used, MemoryStore::default(), LOCK_TIMEOUT);
     assert_eq!(open.err().unwrap().line(), Some(3));
 
     std::fs::write(

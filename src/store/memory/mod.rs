@@ -17,6 +17,9 @@ use std::time::{Duration, SystemTime};
 
 use self::clients::Clients;
 use self::feed::Feed;
+#[cfg(feature = "file")]
+pub(super) use self::replays::Replays;
+#[cfg(not(feature = "file"))]
 use self::replays::Replays;
 use super::{ClientStore, Replay, ReplayId, ReplayLog, StoreFuture};
 use crate::client_id::ClientId;

@@ -9,7 +9,7 @@ use crate::store::{Replay, ReplayId, StoreError};
 
 /// The used credentials, and when each may be removed.
 #[derive(Default)]
-pub(super) struct Replays {
+pub(in crate::store) struct Replays {
     pub(super) seen: HashMap<ReplayId, UnixTime>,
     pub(super) by_end: BTreeSet<(UnixTime, ReplayId)>,
 }
@@ -24,7 +24,7 @@ impl Replays {
         }
     }
 
-    pub(super) fn check_and_insert(
+    pub(in crate::store) fn check_and_insert(
         &mut self,
         id: ReplayId,
         expires_at: UnixTime,
@@ -48,5 +48,58 @@ impl Replays {
         self.seen.insert(id, expires_at);
         self.by_end.insert((expires_at, id));
         Ok(Replay::Fresh)
+    }
+}
+
+/// For a store that keeps the used credentials elsewhere as well.
+#[cfg(feature = "file")]
+impl Replays {
+    pub(in crate::store) fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    pub(in crate::store) fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
+    /// Returns until when the use of this id counts.
+    pub(in crate::store) fn end_of(&self, id: &ReplayId) -> Option<UnixTime> {
+        self.seen.get(id).copied()
+    }
+
+    /// Adds an entry that was recorded before, unless it is no longer needed.
+    pub(in crate::store) fn load(&mut self, id: ReplayId, end: UnixTime, now: UnixTime) {
+        if end > now.before(KEPT_BEYOND_END) && self.end_of(&id).is_none_or(|own| own < end) {
+            self.restore(id, Some(end));
+        }
+    }
+
+    /// Sets until when the use of this id counts. `None` removes it.
+    pub(in crate::store) fn restore(&mut self, id: ReplayId, end: Option<UnixTime>) {
+        if let Some(former) = self.seen.remove(&id) {
+            self.by_end.remove(&(former, id));
+        }
+        if let Some(end) = end {
+            self.seen.insert(id, end);
+            self.by_end.insert((end, id));
+        }
+    }
+
+    /// Removes all entries that are no longer needed.
+    pub(in crate::store) fn purge_all(&mut self, now: UnixTime) {
+        let mut before = usize::MAX;
+        while self.len() < before {
+            before = self.len();
+            self.purge(now.before(KEPT_BEYOND_END));
+        }
+    }
+
+    /// Returns the ids whose use counts beyond this time.
+    pub(in crate::store) fn lasting(&self, beyond: UnixTime) -> impl Iterator<Item = &ReplayId> {
+        self.all().filter(move |(_, end)| *end > beyond).map(|(id, _)| id)
+    }
+
+    pub(in crate::store) fn all(&self) -> impl Iterator<Item = (&ReplayId, UnixTime)> {
+        self.by_end.iter().map(|(end, id)| (id, *end))
     }
 }

@@ -65,8 +65,7 @@ impl ClientAssertions {
     ///
     /// - Redis evicts entries when its memory is full, or fails over to a replica without the last writes. Set
     ///   `maxmemory-policy noeviction`. No setting prevents the second case; Postgres with synchronous replication does.
-    /// - A process with a [`MemoryStore`](crate::MemoryStore) or a `FileStore` restarts. Both keep used assertions in memory
-    ///   only.
+    /// - A process with a [`MemoryStore`](crate::MemoryStore) restarts, which keeps used assertions in memory only.
     pub fn new(log: impl ReplayLog) -> Self {
         Self {
             log: Arc::new(log),
