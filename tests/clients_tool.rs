@@ -213,6 +213,17 @@ fn credentials(tool: &Tool) {
     let arguments = ["credentials", "add-hmac", "billing", "--algorithm", "HS512", "--secret-file", &short];
     let (code, said) = tool.refusal(&[&arguments, &with_key[..]].concat(), "");
     assert!(code == 5 && said.contains("64 bytes") && !said.contains("q8Zr"), "{code}: {said}");
+    for label in ["second", "third", "fourth"] {
+        tool.json(&[&["credentials", "add-hmac", "billing", "--label", label], &with_key[..]].concat());
+    }
+    let (code, said) = tool.refusal(&[&["credentials", "add-hmac", "billing"], &with_key[..]].concat(), "");
+    assert!(
+        code == 5 && said.contains("it has 5 credentials for `client_secret_jwt`, and only 4 are tried"),
+        "{code}: {said}"
+    );
+    for label in ["second", "third", "fourth"] {
+        tool.lines(&["credentials", "remove", "billing", label]);
+    }
     let (code, said) = tool.refusal(&["credentials", "remove", "billing", "none"], "");
     assert!(code == 5 && said.contains("`hmac`"), "{code}: {said}");
     assert_eq!(tool.refusal(&["credentials", "remove", "unknown", "1"], "").0, 3);

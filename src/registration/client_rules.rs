@@ -6,6 +6,7 @@ use super::accepted_credentials::AcceptedCredentials;
 use super::client_error::{ClientError, ClientErrorKind};
 use super::registered_client::RegisteredClient;
 use super::{CredentialKind, MAX_SHARED_SECRETS};
+use super::{Credential, CredentialKind};
 use crate::audience::Audience;
 use crate::scope::Scopes;
 
@@ -63,7 +64,6 @@ impl ClientRules {
             .then(|| NO_AUDIENCE.to_owned())
             .into_iter()
             .chain(is_issuer.then(|| "its id is the issuer of a platform; give it another id".to_owned()))
-            .chain(too_many_shared_secrets(client))
             .chain(self.credentials_not_accepted(client))
             .chain(audiences.map(|(field, audience)| no_resource(field, audience)))
             .chain(scopes.map(unknown_scope))
@@ -212,17 +212,6 @@ fn no_resource(field: &str, audience: &Audience) -> String {
         "its `{field}` has `{audience}`, which the server does not know; add it to the server with \
          .resource(\"{audience}\"), or remove it from the client"
     )
-}
-
-/// Returns a mistake if a client has more secrets for `client_secret_jwt` than are tried: the others would be refused as wrong.
-fn too_many_shared_secrets(client: &RegisteredClient) -> Option<String> {
-    let secrets = client.credentials().iter().filter(|own| matches!(own.kind(), CredentialKind::Secret(_))).count();
-    (secrets > MAX_SHARED_SECRETS).then(|| {
-        format!(
-            "it has {secrets} credentials for `client_secret_jwt`, and only {MAX_SHARED_SECRETS} are tried; remove the old and expired \
-             ones"
-        )
-    })
 }
 
 fn unknown_scope(scope: &str) -> String {

@@ -103,6 +103,24 @@ fn store_with(url: &str) -> MemoryStore {
     MemoryStore::try_from([at_url, Client::with_credential("near", ec_keys(7, Some("k1"))).audience(API)]).unwrap()
 }
 
+#[tokio::test]
+async fn nobody_lets_the_server_ask_the_url_of_a_disabled_client() {
+    let keys = KeyServer::start(keys(&[(7, "k1")])).await;
+    let store = store_with(&keys.url);
+    let far = tower_client_credentials::ClientId::from_static("far");
+    store.disable(&far).await.unwrap();
+    let assertions = ClientAssertions::new(store.clone()).dangerous_private_client_key_urls();
+    let mut world = world(&store, assertions);
+    for seed in [7, 8] {
+        assert_eq!(world.send(asks(&of_far("k1", "a").es256(seed))).await.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(world.broken_rule().0, AssertionRule::Client);
+    }
+    assert_eq!(keys.asked(), 0);
+    store.enable(&far).await.unwrap();
+    world.send(asks(&of_far("k1", "b").es256(7))).await;
+    assert_eq!(keys.asked(), 1);
+}
+
 fn of_far(kid: &str, jti: &str) -> Draft {
     good("far", "ES256", Some(kid)).claim("jti", jti)
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tower_client_credentials::authorization_server::AssertionRule::{self, *};
-use tower_client_credentials::authorization_server::{ClientAssertions, PlatformIssuer, TrustDomain};
+use tower_client_credentials::authorization_server::{ClientAssertions, PlatformIssuer, RuleResult, TrustDomain};
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
+use tower_client_credentials::keys::Algorithm as Alg;
 use tower_client_credentials::keys::KeySet;
 use tower_client_credentials::registration::{Credential as Registered, RegisteredClient};
 use tower_client_credentials::store::{ClientAdmin as _, StoreFuture};
@@ -191,6 +192,47 @@ async fn the_diagnosis_names_the_rule_that_the_token_of_a_workload_breaks() {
 }
 
 #[tokio::test]
+async fn the_diagnosis_checks_every_rule_also_after_another_one_was_broken() {
+    let world = world();
+    let bad_account =
+        account().header("typ", "at+jwt").claim("aud", CLUSTER).claim("iat", NOW + 60).claim("exp", NOW - 60);
+    let bad_account = bad_account.claim("nbf", NOW + 60).es256(22);
+    let bad_svid = svid().header("typ", "jwt").claim("aud", API).claim("exp", NOW + 600).es256(24);
+    for (name, assertion, client, expected) in [
+        ("an account", bad_account, "ci", vec![Type, Audience, Expiry, NotBefore, IssuedAt, Credential, Signature]),
+        ("an SVID", bad_svid, "retired", vec![Type, Audience, Lifetime, Client, Credential, Signature]),
+        (
+            "an SVID of a stranger",
+            svid().claim("sub", "spiffe://strange.org/a").claim("exp", "soon").header("alg", "HS256").es256(23),
+            "spiffe",
+            vec![Algorithm, Subject, Expiry],
+        ),
+        (
+            "an SVID without a key",
+            svid().without_header("kid").claim("aud", API).es256(23),
+            "spiffe",
+            vec![Header, Audience],
+        ),
+        (
+            "an unknown key",
+            account().header("kid", "c2").claim("exp", NOW + 3_601).es256(21),
+            "kube",
+            vec![Lifetime, Key],
+        ),
+    ] {
+        assert_eq!(world.failed_rules(&assertion, Some(client)).await, expected, "{name}");
+    }
+    // Only what depends on the request or on a broken rule is not checked.
+    for (assertion, client) in [(account().es256(21), "kube"), (svid().es256(23), "spiffe")] {
+        let checked = world.server.diagnose_assertion(&assertion, Some(&client.parse().unwrap())).await.unwrap();
+        let passed = checked.iter().filter(|checked| *checked.result() == RuleResult::Passed);
+        let others: Vec<_> = checked.iter().filter(|checked| *checked.result() != RuleResult::Passed).collect();
+        assert_eq!(passed.count(), 20, "{others:?}");
+        assert_eq!(others.iter().map(|checked| checked.rule()).collect::<Vec<_>>(), [AssertionType, Replay]);
+    }
+}
+
+#[tokio::test]
 async fn the_default_account_of_a_namespace_is_reported_once() {
     let mut world = world();
     let token = account().claim("sub", "system:serviceaccount:prod:default").es256(21);
@@ -332,6 +374,21 @@ async fn every_token_of_a_workload_that_breaks_a_rule_gets_the_same_bytes_and_it
         let (broken, text) = world.broken_rule();
         assert_eq!(broken, rule, "{name}: {text}");
     }
+}
+
+#[tokio::test]
+async fn the_algorithms_of_the_server_hold_for_svids_as_well() {
+    let svids = Client::with_credential("spiffe", Registered::spiffe_id(SVID.parse().unwrap())).audience(API);
+    let store = MemoryStore::try_from([svids]).unwrap();
+    let bundle = TrustDomain::new("example.org", key(23, "s1", Some("jwt-svid")).to_string()).unwrap();
+    let assertions = ClientAssertions::new(store.clone()).trust_domain(bundle).algorithms([Alg::PS256]);
+    let (sender, events) = event::channel();
+    let server = settings(store).client_assertions(assertions).events(sender).build().unwrap();
+    let mut world = World { server, events };
+    let answer = world.send(send(JWT_SPIFFE, &svid().es256(23), None)).await;
+    let (rule, text) = world.broken_rule();
+    assert_eq!((answer.status.as_u16(), rule), (401, Algorithm), "{text}");
+    assert!(text.contains("expected PS256"), "{text}");
 }
 
 #[tokio::test]

@@ -189,6 +189,7 @@ impl Client {
         client.credentials = client.credentials.filter(|credentials| !credentials.is_empty());
         client.details = client.details.filter(|details| !details.is_empty());
         let mistake = mistake.or_else(|| client.method_with(method).map(|method| client.method = method).err());
+        let mistake = mistake.or_else(|| client.credentials.as_ref()?.too_many());
         let would_get_default = is_limited && client.may_use_grant && client.audiences.is_empty();
         let defaults = client.default_scopes.as_ref();
         let mistake = mistake.or_else(|| {

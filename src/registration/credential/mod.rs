@@ -11,6 +11,7 @@ pub(crate) use self::kind::{
     CredentialKind, KeysUrl, MAX_SHARED_SECRETS, PlatformIdentity, SharedSecret, is_trust_domain,
 };
 pub use self::kind::{InvalidSpiffeId, SpiffeId};
+pub(crate) use self::keys_url::{KeysUrl, MAX_KEY_URLS};
 use super::ClientAuthMethod;
 use crate::clock::UnixTime;
 use crate::keys::{Algorithm, KeyError, VerifyingKey};

@@ -95,8 +95,8 @@ fn of_many_concurrent_uses_in_several_processes_one_is_accepted() {
 #[test]
 fn a_line_that_a_crash_cut_off_is_no_entry_and_the_next_one_takes_its_place() {
     let files = Files::new();
-    uses(&mut files.open(), "a");
-    uses(&mut files.open(), "b");
+    assert_eq!(uses(&mut files.open(), "a"), Replay::Fresh);
+    assert_eq!(uses(&mut files.open(), "b"), Replay::Fresh);
     let whole = files.text();
     let second = whole.find('\n').unwrap() + 1;
     for end in [second + 1, second + 40, whole.len() - 2] {
@@ -118,7 +118,7 @@ fn a_line_that_a_crash_cut_off_is_no_entry_and_the_next_one_takes_its_place() {
 #[test]
 fn a_line_that_cannot_be_read_is_an_error_since_it_may_be_a_used_credential() {
     let files = Files::new();
-    uses(&mut files.open(), "a");
+    assert_eq!(uses(&mut files.open(), "a"), Replay::Fresh);
     let good = files.text();
     let upper = good.replace("\"id\":\"", "\"id\":\"AA");
     for bad in ["x\n", "\0\0\0\n", "[\"00\", 5]\n", "{\"id\":\"00\",\"expires_at\":5}\n", &upper] {
@@ -161,11 +161,11 @@ fn expired_entries_are_removed_from_the_file_by_later_uses_and_by_a_purge() {
 fn entries_that_an_older_copy_of_the_file_lacks_are_known_and_written_again() {
     let files = Files::new();
     let mut used = files.open();
-    uses(&mut used, "a");
+    assert_eq!(uses(&mut used, "a"), Replay::Fresh);
     let old = files.folder.path().join("old");
     fs::copy(&files.path, &old).unwrap();
-    uses(&mut used, "b");
-    uses(&mut used, "c");
+    assert_eq!(uses(&mut used, "b"), Replay::Fresh);
+    assert_eq!(uses(&mut used, "c"), Replay::Fresh);
     fs::rename(&old, &files.path).unwrap();
     for name in ["b", "c", "a"] {
         assert_eq!(uses(&mut used, name), Replay::Seen, "{name}");

@@ -11,7 +11,6 @@ use super::failure::Failure;
 use super::invalid::{AssertionRule, Refusal};
 use super::rules::{self, Assertion, Legacy, Parts};
 use super::workload::WorkloadClaims;
-use super::workloads::Workload;
 use crate::authorization_server::error::TokenError;
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
@@ -65,19 +64,18 @@ const NEEDS_EARLIER: &str = "a part that it needs was refused above";
 const NOT_SENT: &str = "it is a parameter of the request";
 const WOULD_RECORD: &str = "the log of used assertions is not asked, since asking records the assertion";
 const AT_URL: &str = "the keys of the client are at a URL, which is fetched only for a request";
-const FIRST_ONLY: &str = "the check of a workload's token ended at another rule";
 
 #[derive(Default)]
-struct Findings {
-    list: Vec<(AssertionRule, RuleResult)>,
+pub(super) struct Findings {
+    pub(super) list: Vec<(AssertionRule, RuleResult)>,
 }
 
 impl Findings {
-    fn pass(&mut self, rules: impl IntoIterator<Item = AssertionRule>) {
+    pub(super) fn pass(&mut self, rules: impl IntoIterator<Item = AssertionRule>) {
         self.list.extend(rules.into_iter().map(|rule| (rule, RuleResult::Passed)));
     }
 
-    fn fail(&mut self, refusal: Refusal) {
+    pub(super) fn fail(&mut self, refusal: Refusal) {
         let (invalid, text) = refusal.into_parts();
         self.list.push((invalid.rule(), RuleResult::Failed(text)));
     }
@@ -86,7 +84,7 @@ impl Findings {
         self.list.extend(rules.into_iter().map(|rule| (rule, RuleResult::NotChecked(why))));
     }
 
-    fn add<T>(&mut self, rule: AssertionRule, checked: Result<T, Refusal>) -> Option<T> {
+    pub(super) fn add<T>(&mut self, rule: AssertionRule, checked: Result<T, Refusal>) -> Option<T> {
         match checked {
             Ok(value) => {
                 self.pass([rule]);
@@ -169,16 +167,12 @@ impl AssertionAuthenticator {
         findings.not_checked([AssertionRule::Replay], WOULD_RECORD);
         let parts = Parts::decode(text);
         let Some(parts) = findings.add(AssertionRule::Form, parts) else { return Ok(findings.finish(None)) };
-        let claims = WorkloadClaims::parse(parts.payload()).ok();
-        let of_platform = self.workloads.claims_of_platform(&parts);
-        match (claims, of_platform) {
-            (Some(claims), _) if claims.subject.starts_with("spiffe://") => {
-                let verified = self.workloads.verify_svid(&parts, &self.rules, &*self.clock).await;
-                self.diagnose_workload(&mut findings, verified, &claims, named).await?;
+        match WorkloadClaims::parse(parts.payload()) {
+            Ok(claims) if claims.subject.starts_with("spiffe://") => {
+                self.diagnose_svid(&mut findings, &parts, &claims, named).await?;
             }
-            (Some(claims), Some(of_platform)) => {
-                let verified = self.workloads.verify_platform(&parts, of_platform, &self.rules, &*self.clock).await;
-                self.diagnose_workload(&mut findings, verified, &claims, named).await?;
+            Ok(claims) if self.workloads.platform_of(&claims).is_ok() => {
+                self.diagnose_platform(&mut findings, &parts, claims, named).await?;
             }
             _ => self.diagnose_own(&mut findings, &parts, named).await?,
         }
@@ -267,45 +261,8 @@ impl AssertionAuthenticator {
         }
     }
 
-    async fn diagnose_workload(
-        &self,
-        findings: &mut Findings,
-        verified: Result<Workload<'_>, Failure>,
-        claims: &WorkloadClaims,
-        named: Option<&ClientId>,
-    ) -> Result<(), TokenError> {
-        use AssertionRule::{Audience, Client, ClientId as Parameter, Credential, Key, TokenId};
-        // Its `jti` is not used, and `client_id` names the client.
-        findings.pass([TokenId, Parameter]);
-        let workload = match verified {
-            Ok(workload) => {
-                let of_client = [Client, Credential];
-                findings.pass(AssertionRule::ALL.into_iter().filter(|rule| !of_client.contains(rule)));
-                workload
-            }
-            Err(failure) => {
-                match failure {
-                    Failure::Refused(refusal) => findings.fail(refusal),
-                    Failure::Unavailable(error) => findings.list.push((Key, RuleResult::Failed(error.to_string()))),
-                }
-                findings
-                    .add(Audience, claims.check_audience(&self.rules.issuer, "request the token for this audience"));
-                findings.not_checked(AssertionRule::ALL, FIRST_ONLY);
-                return Ok(());
-            }
-        };
-        let id = match named {
-            Some(id) => Ok(id.clone()),
-            None => self.client_of(&workload).await?,
-        };
-        let Some(id) = findings.add(Parameter, id) else { return Ok(()) };
-        let Some(client) = self.client_for(findings, &id).await? else { return Ok(()) };
-        findings.add(Credential, workload.credential_of(&client, UnixTime::now(&*self.clock)));
-        Ok(())
-    }
-
     /// Returns the client, and reports whether it is registered and enabled.
-    async fn client_for(
+    pub(super) async fn client_for(
         &self,
         findings: &mut Findings,
         id: &ClientId,

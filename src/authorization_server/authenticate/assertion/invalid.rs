@@ -211,6 +211,10 @@ impl Refusal {
         Self::new(AssertionRule::Replay, text)
     }
 
+    pub(super) fn rule(&self) -> AssertionRule {
+        self.rule
+    }
+
     pub(super) fn into_parts(self) -> (InvalidAssertion, String) {
         (InvalidAssertion(self.rule), self.text)
     }

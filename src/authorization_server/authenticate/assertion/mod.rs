@@ -35,6 +35,7 @@ mod streamed_bundle;
 mod trust_domain;
 mod trusted_signature;
 mod workload;
+mod workload_diagnosis;
 mod workloads;
 
 use std::sync::Arc;
@@ -74,9 +75,9 @@ use crate::keys::Algorithm;
 use crate::keys::TrustedKeys;
 #[cfg(feature = "remote")]
 use crate::numeric_date::NumericDate;
-#[cfg(feature = "remote")]
-use crate::registration::CredentialKind;
 use crate::registration::{AcceptedSecrets, ClientAuthMethod, RegisteredClient};
+#[cfg(feature = "remote")]
+use crate::registration::{CredentialKind, MAX_KEY_URLS};
 use crate::store::ReplayId;
 
 /// Checks assertions against the client store.
@@ -125,10 +126,6 @@ fn only_client(found: WorkloadClients, workload: &Workload<'_>) -> Result<Client
         )),
     }
 }
-
-/// The maximum number of URLs of one client whose keys are tried.
-#[cfg(feature = "remote")]
-const MAX_URLS: usize = 4;
 
 /// What the authenticator takes from the server.
 pub(in crate::authorization_server) struct AssertionContext<'a> {
@@ -395,7 +392,11 @@ impl AssertionAuthenticator {
         });
         // Several servers of keys that do not answer cost one wait.
         let mut deadline = None;
-        for (at, credential, url) in at_urls.take(MAX_URLS) {
+        for (at, credential, url) in at_urls.take(MAX_KEY_URLS) {
+            // No caller can let this server send requests to a client that was disabled.
+            if !client.is_enabled() {
+                return Err(Refusal::disabled_client().into());
+            }
             let Some(set) = key_sets.at(url) else { continue };
             let deadline = *deadline.get_or_insert_with(|| set.deadline());
             set.catch_up(deadline).await;

@@ -49,7 +49,7 @@ impl Secrets {
                 other_algorithm = secret.algorithm();
                 continue;
             }
-            // A registration with more of them is invalid, but a store can have one.
+            // A registration has no more of them.
             if tried == MAX_SHARED_SECRETS {
                 break;
             }

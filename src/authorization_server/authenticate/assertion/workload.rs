@@ -1,5 +1,6 @@
 //! Tokens that a platform or a SPIFFE trust domain issued for a workload.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -71,52 +72,75 @@ impl WorkloadClaims {
         Err(Refusal::claim(AssertionRule::Audience, "aud", &shown(found), &expected, how_to_fix))
     }
 
-    /// Checks `exp`, `nbf` and `iat`. `lifetime` limits the time from `iat` to `exp`.
+    /// Checks `exp`, `nbf` and `iat`.
     pub(super) fn check_times(&self, times: Times) -> Result<(), Refusal> {
-        use AssertionRule::{Expiry, IssuedAt, Lifetime, NotBefore};
-        const FIX: &str = "send a current token, and synchronize the clocks";
-        let Times { now, skew, lifetime, needs_issue_time } = times;
-        let latest = now.after(skew);
-        let not_later = |name: &str, rule, time: Option<UnixTime>| match time {
-            Some(time) if time <= latest => Ok(time),
-            time => {
-                let found = time.map_or_else(|| "out of range".to_owned(), |time| time.as_secs().to_string());
-                let expected = format!("a time until {}, which is now", now.as_secs());
-                Err(Refusal::claim(rule, name, &found, &expected, FIX))
+        self.check_expiry(times)?;
+        self.check_not_before(times)?;
+        self.check_issue_time(times)?;
+        self.check_lifetime(times)
+    }
+
+    /// Checks that `exp` has not passed, and returns it.
+    pub(super) fn check_expiry(&self, times: Times) -> Result<UnixTime, Refusal> {
+        let Times { now, skew, .. } = times;
+        let expires_at = self.time("exp", AssertionRule::Expiry)?.and_then(NumericDate::rounded_down);
+        let wrong = |found: &dyn fmt::Display, expected: &str| {
+            Refusal::claim(AssertionRule::Expiry, "exp", found, expected, CURRENT)
+        };
+        match expires_at {
+            None => Err(wrong(&shown(self.all.get("exp")), "a time that has not passed")),
+            Some(end) if end.after(skew) <= now => {
+                Err(wrong(&end.as_secs(), &format!("a time after {}, which is now", now.as_secs())))
             }
+            Some(end) => Ok(end),
+        }
+    }
+
+    pub(super) fn check_not_before(&self, times: Times) -> Result<(), Refusal> {
+        let Some(time) = self.time("nbf", AssertionRule::NotBefore)? else { return Ok(()) };
+        not_later("nbf", AssertionRule::NotBefore, time.rounded_up(), times).map(drop)
+    }
+
+    /// Checks that `iat` is not in the future, and returns it.
+    pub(super) fn check_issue_time(&self, times: Times) -> Result<Option<UnixTime>, Refusal> {
+        let Some(time) = self.time("iat", AssertionRule::IssuedAt)? else {
+            if !times.needs_issue_time {
+                return Ok(None);
+            }
+            let (expected, fix) = ("the time of issue", "send a token of the platform");
+            return Err(Refusal::claim(AssertionRule::IssuedAt, "iat", &"absent", expected, fix));
         };
-        let expires_at = self.time("exp", Expiry)?.and_then(NumericDate::rounded_down);
-        let Some(expires_at) = expires_at else {
-            return Err(Refusal::claim(Expiry, "exp", &shown(self.all.get("exp")), "a time that has not passed", FIX));
+        not_later("iat", AssertionRule::IssuedAt, time.rounded_down(), times).map(Some)
+    }
+
+    /// Checks the time from `iat` to `exp`, or without `iat` how far ahead `exp` is.
+    pub(super) fn check_lifetime(&self, times: Times) -> Result<(), Refusal> {
+        let Times { now, skew, lifetime, .. } = times;
+        let (expires_at, issued_at) = (self.check_expiry(times)?, self.check_issue_time(times)?);
+        let end = issued_at.map_or_else(|| now.after(skew).after(lifetime), |issued_at| issued_at.after(lifetime));
+        if expires_at <= end {
+            return Ok(());
+        }
+        let found = match issued_at {
+            Some(at) => format!("{} seconds after `iat`", expires_at.as_secs().saturating_sub(at.as_secs())),
+            None => format!("{} seconds ahead", expires_at.as_secs().saturating_sub(now.as_secs())),
         };
-        if expires_at.after(skew) <= now {
-            let expected = format!("a time after {}, which is now", now.as_secs());
-            return Err(Refusal::claim(Expiry, "exp", &expires_at.as_secs(), &expected, FIX));
+        let (expected, fix) = (format!("at most {}", lifetime.as_secs()), "request tokens with a shorter lifetime");
+        Err(Refusal::claim(AssertionRule::Lifetime, "exp", &found, &expected, fix))
+    }
+}
+
+const CURRENT: &str = "send a current token, and synchronize the clocks";
+
+fn not_later(name: &str, rule: AssertionRule, time: Option<UnixTime>, times: Times) -> Result<UnixTime, Refusal> {
+    let Times { now, skew, .. } = times;
+    match time {
+        Some(time) if time <= now.after(skew) => Ok(time),
+        time => {
+            let found = time.map_or_else(|| "out of range".to_owned(), |time| time.as_secs().to_string());
+            let expected = format!("a time until {}, which is now", now.as_secs());
+            Err(Refusal::claim(rule, name, &found, &expected, CURRENT))
         }
-        if let Some(time) = self.time("nbf", NotBefore)? {
-            not_later("nbf", NotBefore, time.rounded_up())?;
-        }
-        let issued_at = self.time("iat", IssuedAt)?;
-        let issued_at = issued_at.map(|time| not_later("iat", IssuedAt, time.rounded_down())).transpose()?;
-        if issued_at.is_none() && needs_issue_time {
-            return Err(Refusal::claim(
-                IssuedAt,
-                "iat",
-                &"absent",
-                "the time of issue",
-                "send a token of the platform",
-            ));
-        }
-        let end = issued_at.map_or_else(|| latest.after(lifetime), |issued_at| issued_at.after(lifetime));
-        if expires_at > end {
-            let found = match issued_at {
-                Some(at) => format!("{} seconds after `iat`", expires_at.as_secs().saturating_sub(at.as_secs())),
-                None => format!("{} seconds ahead", expires_at.as_secs().saturating_sub(now.as_secs())),
-            };
-            let (expected, fix) = (format!("at most {}", lifetime.as_secs()), "request tokens with a shorter lifetime");
-            return Err(Refusal::claim(Lifetime, "exp", &found, &expected, fix));
-        }
-        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::claims::{shown, shown_text};
 use super::failure::Failure;
+use super::header::Header;
 use super::invalid::{AssertionRule, Refusal};
 use super::key_format::KeyFormat;
 use super::key_place::WorkloadKeys;
@@ -89,6 +90,15 @@ impl Workloads {
         is_platform.then_some(claims)
     }
 
+    /// Returns the names and the keys of the platform that issued a token.
+    pub(super) fn platform_of(&self, claims: &WorkloadClaims) -> Result<&(Vec<String>, WorkloadKeys), Refusal> {
+        let issuer = claims.issuer().unwrap_or_default();
+        self.platform(issuer).ok_or_else(|| {
+            let fix = "add it with ClientAssertions::platform";
+            Refusal::claim(AssertionRule::Issuer, "iss", &shown_text(issuer), "a trusted platform", fix)
+        })
+    }
+
     /// Verifies the token of a platform.
     pub(super) async fn verify_platform(
         &self,
@@ -98,34 +108,28 @@ impl Workloads {
         clock: &dyn Clock,
     ) -> Result<Workload<'_>, Failure> {
         let header = rules.header(parts.header())?;
-        if HmacAlgorithm::from_name(&header.alg).is_some() {
-            return Err(rules.other_algorithm(&header.alg, false).into());
-        }
-        let issuer = claims.issuer().unwrap_or_default();
-        let (names, keys) = self.platform(issuer).ok_or_else(|| {
-            let fix = "add it with ClientAssertions::platform";
-            Refusal::claim(AssertionRule::Issuer, "iss", &shown_text(issuer), "a trusted platform", fix)
-        })?;
-        // An SVID proves a SPIFFE ID only under the rules of SPIFFE.
-        if claims.subject.starts_with("spiffe://") {
-            let fix = "send a JWT-SVID with the `client_assertion_type` jwt-spiffe";
-            let expected = "a subject of the platform";
-            return Err(
-                Refusal::claim(AssertionRule::Subject, "sub", &shown_text(&claims.subject), expected, fix).into()
-            );
-        }
+        check_platform_algorithm(rules, &header)?;
+        let (names, keys) = self.platform_of(&claims)?;
+        check_platform_subject(&claims)?;
         let kid = header.kid.as_deref().unwrap_or_default();
-        let issued_by = claims.issued_at().map(|time| time.after(rules.clock_skew));
-        Signed { jws: parts.jws(), kid, alg: &header.alg, issued_by }.verify(keys.keys()).await?;
-        claims.check_audience(
-            &rules.issuer,
-            "request the token for this audience; in Kubernetes, project a token with `serviceAccountToken.audience` set to it",
-        )?;
+        verify_signature(parts, kid, &header.alg, &claims, rules, keys).await?;
+        check_platform_audience(&claims, rules)?;
         // A fetch of keys takes seconds, in which the token may expire.
-        let now = UnixTime::now(clock);
-        let times = Times { now, skew: rules.clock_skew, lifetime: MAX_PLATFORM_LIFETIME, needs_issue_time: true };
-        claims.check_times(times)?;
+        claims.check_times(platform_times(rules, clock))?;
         Ok(Workload::Platform(names, claims))
+    }
+
+    /// Returns the SPIFFE ID of a JWT-SVID, and the keys of its trust domain.
+    pub(super) fn id_of(&self, claims: &WorkloadClaims) -> Result<(SpiffeId, &WorkloadKeys), Refusal> {
+        let id: SpiffeId = claims.subject.parse().map_err(|_| not_an_id(&claims.subject))?;
+        if id.is_pattern() {
+            return Err(not_an_id(&claims.subject));
+        }
+        let keys = self.trust_domain(id.trust_domain()).ok_or_else(|| {
+            let (expected, fix) = ("a SPIFFE ID of a trusted domain", "add it with ClientAssertions::trust_domain");
+            Refusal::claim(AssertionRule::Subject, "sub", &shown_text(&claims.subject), expected, fix)
+        })?;
+        Ok((id, keys))
     }
 
     /// Verifies a JWT-SVID (draft-ietf-oauth-spiffe-client-auth §3.1, SPIFFE JWT-SVID §3 to §5).
@@ -135,69 +139,132 @@ impl Workloads {
         rules: &Rules,
         clock: &dyn Clock,
     ) -> Result<Workload<'_>, Failure> {
-        let header = svid_header(parts.header())?;
+        let header = SvidHeader::parse(parts.header())?;
+        header.check_type()?;
+        let (alg, kid) = (header.algorithm(rules)?, header.key_id()?);
         let claims = WorkloadClaims::parse(parts.payload())?;
-        let id: SpiffeId = claims.subject.parse().map_err(|_| not_an_id(&claims.subject))?;
-        if id.is_pattern() {
-            return Err(not_an_id(&claims.subject).into());
-        }
-        let keys = self.trust_domain(id.trust_domain()).ok_or_else(|| {
-            let (expected, fix) = ("a SPIFFE ID of a trusted domain", "add it with ClientAssertions::trust_domain");
-            Refusal::claim(AssertionRule::Subject, "sub", &shown_text(&claims.subject), expected, fix)
-        })?;
-        let issued_by = claims.issued_at().map(|time| time.after(rules.clock_skew));
-        let signed = Signed { jws: parts.jws(), kid: &header.kid, alg: &header.alg, issued_by };
-        signed.verify(keys.keys()).await?;
-        claims.check_audience(&rules.issuer, "fetch the JWT-SVID for this audience")?;
-        let now = UnixTime::now(clock);
-        let times = Times { now, skew: rules.clock_skew, lifetime: rules.max_lifetime, needs_issue_time: false };
-        claims.check_times(times)?;
+        let (id, keys) = self.id_of(&claims)?;
+        verify_signature(parts, kid, alg, &claims, rules, keys).await?;
+        check_svid_audience(&claims, rules)?;
+        claims.check_times(svid_times(rules, clock))?;
         Ok(Workload::Spiffe(id))
     }
+}
+
+pub(super) fn check_platform_algorithm(rules: &Rules, header: &Header<'_>) -> Result<(), Refusal> {
+    rules.check_algorithm(header)?;
+    if HmacAlgorithm::from_name(&header.alg).is_some() {
+        return Err(rules.other_algorithm(&header.alg, false));
+    }
+    Ok(())
+}
+
+/// Refuses an SVID, which proves a SPIFFE ID only under the rules of SPIFFE.
+pub(super) fn check_platform_subject(claims: &WorkloadClaims) -> Result<(), Refusal> {
+    if !claims.subject.starts_with("spiffe://") {
+        return Ok(());
+    }
+    let (expected, fix) = ("a subject of the platform", "send a JWT-SVID with the `client_assertion_type` jwt-spiffe");
+    Err(Refusal::claim(AssertionRule::Subject, "sub", &shown_text(&claims.subject), expected, fix))
+}
+
+pub(super) fn check_platform_audience(claims: &WorkloadClaims, rules: &Rules) -> Result<(), Refusal> {
+    claims.check_audience(
+        &rules.issuer,
+        "request the token for this audience; in Kubernetes, project a token with `serviceAccountToken.audience` set to it",
+    )
+}
+
+pub(super) fn check_svid_audience(claims: &WorkloadClaims, rules: &Rules) -> Result<(), Refusal> {
+    claims.check_audience(&rules.issuer, "fetch the JWT-SVID for this audience")
+}
+
+pub(super) fn platform_times(rules: &Rules, clock: &dyn Clock) -> Times {
+    let now = UnixTime::now(clock);
+    Times { now, skew: rules.clock_skew, lifetime: MAX_PLATFORM_LIFETIME, needs_issue_time: true }
+}
+
+pub(super) fn svid_times(rules: &Rules, clock: &dyn Clock) -> Times {
+    let now = UnixTime::now(clock);
+    Times { now, skew: rules.clock_skew, lifetime: rules.max_lifetime, needs_issue_time: false }
+}
+
+/// Checks the signature with the keys of a platform or of a trust domain.
+pub(super) async fn verify_signature(
+    parts: &Parts<'_>,
+    kid: &str,
+    alg: &str,
+    claims: &WorkloadClaims,
+    rules: &Rules,
+    keys: &WorkloadKeys,
+) -> Result<(), Failure> {
+    let issued_by = claims.issued_at().map(|time| time.after(rules.clock_skew));
+    Signed { jws: parts.jws(), kid, alg, issued_by }.verify(keys.keys()).await
 }
 
 fn not_an_id(found: &str) -> Refusal {
     Refusal::claim(AssertionRule::Subject, "sub", &shown_text(found), "a SPIFFE ID with a path", "send a JWT-SVID")
 }
 
-/// The header of a JWT-SVID, which has no other members (SPIFFE JWT-SVID §2).
-struct SvidHeader {
-    alg: String,
-    kid: String,
-}
+/// The header of a JWT-SVID, which has no other members than `alg`, `kid` and `typ` (SPIFFE JWT-SVID §2).
+pub(super) struct SvidHeader(Map<String, Value>);
 
 /// The algorithms of a JWT-SVID (SPIFFE JWT-SVID §2.1) that are supported.
 const SVID_ALGORITHMS: [&str; 6] = ["RS256", "RS384", "RS512", "ES256", "ES384", "PS256"];
 
-fn svid_header(json: &[u8]) -> Result<SvidHeader, Refusal> {
-    let text =
-        "the header of the JWT-SVID is not a JSON object with the strings `alg` and `kid`, and an optional `typ`";
-    let malformed = || Refusal::new(AssertionRule::Header, text);
-    let Unique(header) = serde_json::from_slice(json).map_err(|_| malformed())?;
-    let header: Map<String, Value> = header;
-    if let Some(name) = header.keys().find(|name| !["alg", "kid", "typ"].contains(&name.as_str())) {
-        let text =
-            format!("the header of the JWT-SVID has {}, and only `alg`, `kid` and `typ` are allowed", shown_text(name));
-        return Err(Refusal::new(AssertionRule::Header, text));
+impl SvidHeader {
+    pub(super) fn parse(json: &[u8]) -> Result<Self, Refusal> {
+        let Unique(header) = serde_json::from_slice(json).map_err(|_| malformed_svid_header())?;
+        let header: Map<String, Value> = header;
+        if let Some(name) = header.keys().find(|name| !["alg", "kid", "typ"].contains(&name.as_str())) {
+            let text = format!(
+                "the header of the JWT-SVID has {}, and only `alg`, `kid` and `typ` are allowed",
+                shown_text(name)
+            );
+            return Err(Refusal::new(AssertionRule::Header, text));
+        }
+        Ok(Self(header))
     }
-    let string = |name: &str| header.get(name).and_then(Value::as_str);
-    match header.get("typ") {
-        None => {}
-        Some(Value::String(typ)) if typ == "JWT" || typ == "JOSE" => {}
-        Some(found) => {
-            let (expected, fix) = ("`JWT`, `JOSE` or none", "send a JWT-SVID");
-            let found = shown(Some(found));
-            return Err(Refusal::claim(AssertionRule::Type, "typ", &found, expected, fix));
+
+    fn string(&self, name: &str) -> Result<&str, Refusal> {
+        let text = self.0.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        text.ok_or_else(malformed_svid_header)
+    }
+
+    pub(super) fn key_id(&self) -> Result<&str, Refusal> {
+        self.string("kid")
+    }
+
+    pub(super) fn check_type(&self) -> Result<(), Refusal> {
+        match self.0.get("typ") {
+            None => Ok(()),
+            Some(Value::String(typ)) if typ == "JWT" || typ == "JOSE" => Ok(()),
+            found => {
+                let (expected, fix) = ("`JWT`, `JOSE` or none", "send a JWT-SVID");
+                Err(Refusal::claim(AssertionRule::Type, "typ", &shown(found), expected, fix))
+            }
         }
     }
-    let (Some(alg), Some(kid)) = (string("alg"), string("kid").filter(|kid| !kid.is_empty())) else {
-        return Err(malformed());
-    };
-    if !SVID_ALGORITHMS.contains(&alg) {
-        let (expected, fix) = (SVID_ALGORITHMS.join(", "), "let the SPIFFE server sign with one of them");
-        return Err(Refusal::claim(AssertionRule::Algorithm, "alg", &shown_text(alg), &expected, fix));
+
+    /// Returns `alg`, which must be one of SPIFFE and one that the server accepts.
+    pub(super) fn algorithm(&self, rules: &Rules) -> Result<&str, Refusal> {
+        let alg = self.string("alg")?;
+        let is_accepted = |name: &str| rules.algorithms.iter().any(|algorithm| algorithm.is_named(name));
+        let mut accepted = SVID_ALGORITHMS.into_iter().filter(|name| is_accepted(name));
+        if accepted.clone().any(|name| name == alg) {
+            return Ok(alg);
+        }
+        let first = accepted.next().map(str::to_owned);
+        let expected = accepted.fold(first.unwrap_or_else(|| "none".to_owned()), |all, name| all + ", " + name);
+        let fix = "let the SPIFFE server sign with one of them; see ClientAssertions::algorithms";
+        Err(Refusal::claim(AssertionRule::Algorithm, "alg", &shown_text(alg), &expected, fix))
     }
-    Ok(SvidHeader { alg: alg.to_owned(), kid: kid.to_owned() })
+}
+
+fn malformed_svid_header() -> Refusal {
+    let text =
+        "the header of the JWT-SVID is not a JSON object with the strings `alg` and `kid`, and an optional `typ`";
+    Refusal::new(AssertionRule::Header, text)
 }
 
 impl Workload<'_> {

@@ -8,6 +8,9 @@ use crate::keys::Algorithm;
 use crate::registration::InvalidCredential;
 use crate::uri::{self, PlainHttp};
 
+/// The maximum number of URLs of a client whose keys are tried for one assertion. It bounds the work of an invalid one.
+pub(crate) const MAX_KEY_URLS: usize = 4;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeysUrl {
     url: Arc<str>,
