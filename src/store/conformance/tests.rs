@@ -95,7 +95,7 @@ impl ClientStore for Faulty {
         StoreFuture::new(async move {
             let mut found = self.store.find_by_workload(keys).await?;
             if self.fault == Fault::FindsOneOfSeveral {
-                found.iter_mut().for_each(|found| found.truncate(1));
+                found = found.map(|found| found.into_iter().take(1).collect());
             }
             Ok(found)
         })

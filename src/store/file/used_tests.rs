@@ -136,9 +136,8 @@ fn a_line_that_cannot_be_read_is_an_error_since_it_may_be_a_used_credential() {
 fn expired_entries_are_removed_from_the_file_by_later_uses_and_by_a_purge() {
     let files = Files::new();
     let mut used = files.open();
-    let lines: String = (0..3_000)
-        .map(|number| format!("{{\"id\":\"{}\",\"expires_at\":100}}\n", id(&format!("old {number}")).to_hex()))
-        .collect();
+    let old = |number| format!("{{\"id\":\"{}\",\"expires_at\":100}}", id(&format!("old {number}")).to_hex());
+    let lines = (0..3_000).map(old).collect::<Vec<_>>().join("\n") + "\n";
     fs::write(&files.path, lines).unwrap();
     assert_eq!(use_at(&mut used, "lasts", 90).unwrap(), Replay::Fresh);
     assert_eq!(files.lines(), 3_001);
@@ -173,9 +172,9 @@ fn entries_that_an_older_copy_of_the_file_lacks_are_known_and_written_again() {
     assert_eq!(files.lines(), 3);
     for is_removed in [true, false] {
         if is_removed {
-            fs::remove_file(&files.path).unwrap()
+            fs::remove_file(&files.path).unwrap();
         } else {
-            fs::write(&files.path, "").unwrap()
+            fs::write(&files.path, "").unwrap();
         }
         assert_eq!(uses(&mut used, "b"), Replay::Seen);
         assert_eq!(uses(&mut files.open(), "c"), Replay::Seen, "also after a restart");

@@ -27,7 +27,8 @@ impl AssertionAuthenticator {
         claims: WorkloadClaims,
         named: Option<&ClientId>,
     ) -> Result<(), TokenError> {
-        let Some((names, keys)) = findings.add(Issuer, self.workloads.platform_of(&claims)) else { return Ok(()) };
+        let platform = findings.add(Issuer, self.workloads.platform_of(&claims));
+        let Some((issuers, keys)) = platform else { return Ok(()) };
         // The payload is an object with a subject, and its `jti` is not used.
         findings.pass([Payload, TokenId]);
         let header = findings.add(Header, rules::header(parts.header()));
@@ -43,7 +44,7 @@ impl AssertionAuthenticator {
         findings.add(Audience, check_platform_audience(&claims, &self.rules));
         self.diagnose_signature_of(findings, parts, signed, &claims, keys).await;
         add_times(findings, &claims, platform_times(&self.rules, &*self.clock));
-        self.diagnose_client(findings, &Workload::Platform(names, claims), named).await
+        self.diagnose_client(findings, &Workload::Platform(issuers, claims), named).await
     }
 
     /// Diagnoses a JWT-SVID.

@@ -120,12 +120,11 @@ impl ClientCache {
             if let Some(answer) = state.look(key, for_refusal, kept.limits, now) {
                 return Ok(answer);
             }
-            match state.in_flight.get(key) {
-                Some(flight) => (flight.result.clone(), None),
-                None => {
-                    let (result, task) = self.start_workload(kept, &mut state, keys, *key)?;
-                    (result, Some(task))
-                }
+            if let Some(flight) = state.in_flight.get(key) {
+                (flight.result.clone(), None)
+            } else {
+                let (result, task) = self.start_workload(kept, &mut state, keys, *key)?;
+                (result, Some(task))
             }
         };
         if let Some((runtime, task)) = task {
