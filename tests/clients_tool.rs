@@ -192,6 +192,18 @@ fn credentials(tool: &Tool) {
     assert!(made["label"] == "hmac" && secret.len() >= 64, "{made}");
     assert_eq!(listed(), format!("{before}; key\tprivate_key_jwt; url\tprivate_key_jwt; hmac\tclient_secret_jwt"));
 
+    for label in ["second", "third", "fourth"] {
+        tool.json(&[&["credentials", "add-hmac", "billing", "--label", label], &with_key[..]].concat());
+    }
+    let (code, said) = tool.refusal(&[&["credentials", "add-hmac", "billing"], &with_key[..]].concat(), "");
+    assert!(
+        code == 5 && said.contains("it has 5 credentials for `client_secret_jwt`, and only 4 are tried"),
+        "{code}: {said}"
+    );
+    for label in ["second", "third", "fourth"] {
+        tool.lines(&["credentials", "remove", "billing", label]);
+    }
+
     // The secret is in the store only under the key, and not even its ciphertext is shown without being asked for.
     let with_hashes = tool.lines(&["show", "billing", "--with-hashes"]).join("\n");
     let shown = tool.lines(&["show", "billing"]).join("\n");
@@ -213,17 +225,6 @@ fn credentials(tool: &Tool) {
     let arguments = ["credentials", "add-hmac", "billing", "--algorithm", "HS512", "--secret-file", &short];
     let (code, said) = tool.refusal(&[&arguments, &with_key[..]].concat(), "");
     assert!(code == 5 && said.contains("64 bytes") && !said.contains("q8Zr"), "{code}: {said}");
-    for label in ["second", "third", "fourth"] {
-        tool.json(&[&["credentials", "add-hmac", "billing", "--label", label], &with_key[..]].concat());
-    }
-    let (code, said) = tool.refusal(&[&["credentials", "add-hmac", "billing"], &with_key[..]].concat(), "");
-    assert!(
-        code == 5 && said.contains("it has 5 credentials for `client_secret_jwt`, and only 4 are tried"),
-        "{code}: {said}"
-    );
-    for label in ["second", "third", "fourth"] {
-        tool.lines(&["credentials", "remove", "billing", label]);
-    }
     let (code, said) = tool.refusal(&["credentials", "remove", "billing", "none"], "");
     assert!(code == 5 && said.contains("`hmac`"), "{code}: {said}");
     assert_eq!(tool.refusal(&["credentials", "remove", "unknown", "1"], "").0, 3);

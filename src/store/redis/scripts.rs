@@ -167,8 +167,8 @@ return {'done', told(place)}
 /// made for, since a version of this crate without the index does not remove it. A replica refuses it.
 const FIND_BY_WORKLOAD: &str = "
 redis.call('DEL', nothing)
-if redis.call('HEXISTS', clients, '') == 0 then return {0} end
-if not redis.call('ZSCORE', workloads, '') or redis.call('HEXISTS', indexed, '') == 0 then
+if not redis.call('HMGET', clients, '')[1] then return {0} end
+if not redis.call('ZSCORE', workloads, '') or not redis.call('HMGET', indexed, '')[1] then
   return redis.error_reply('GONE the index of workloads is missing: it was evicted, or made by a user without the rights; set ' ..
     '`maxmemory-policy noeviction`, and restart a process whose user may change clients, which makes it again')
 end
@@ -179,7 +179,7 @@ for i = 3, #ARGV do
     local page = redis.call('ZRANGEBYLEX', workloads, '[' .. ARGV[i] .. ':', '(' .. ARGV[i] .. ';', 'LIMIT', from, 100)
     for _, member in ipairs(page) do
       local id = string.sub(member, #ARGV[i] + 2)
-      local record, entry = redis.call('HGET', clients, id), redis.call('HGET', indexed, id)
+      local record, entry = redis.call('HMGET', clients, id)[1], redis.call('HMGET', indexed, id)[1]
       if not seen[id] and record and entry and string.match(record, '^%d+') == string.match(entry, '^%d+') then
         seen[id] = true
         table.insert(found, id)
@@ -196,9 +196,9 @@ return found
 /// the clients with credentials.
 const UNINDEXED: &str = "
 redis.call('DEL', nothing)
-local is_complete = redis.call('ZSCORE', workloads, '') and redis.call('HEXISTS', indexed, '') == 1
-if is_complete or redis.call('HEXISTS', clients, '') == 0 then return {'complete', ''} end
-if #forbidden(changing()) > 0 then return {'forbidden', ''} end
+local is_complete = redis.call('ZSCORE', workloads, '') and redis.call('HMGET', indexed, '')[1]
+if is_complete or not redis.call('HMGET', clients, '')[1] then return {'complete', ''} end
+if #forbidden(changing()) > 0 or not may('ZRANGEBYLEX', ids, '-', '+') then return {'forbidden', ''} end
 local page = redis.call('ZRANGEBYLEX', ids, ARGV[3], '+', 'LIMIT', 0, ARGV[4])
 local answer = {'more', page[#page] or ''}
 for _, id in ipairs(page) do
