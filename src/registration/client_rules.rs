@@ -5,8 +5,6 @@ use std::collections::HashMap;
 use super::accepted_credentials::AcceptedCredentials;
 use super::client_error::{ClientError, ClientErrorKind};
 use super::registered_client::RegisteredClient;
-use super::{CredentialKind, MAX_SHARED_SECRETS};
-use super::{Credential, CredentialKind};
 use crate::audience::Audience;
 use crate::scope::Scopes;
 
@@ -224,28 +222,4 @@ fn unknown_scope(scope: &str) -> String {
 /// Returns the beginning of a caller's text, so that a log line has a bounded length.
 pub(crate) fn shorten(text: &str) -> &str {
     text.split_at_checked(100).map_or(text, |(beginning, _)| beginning)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{AcceptedCredentials, ClientRules};
-    use crate::registration::AcceptedSecrets;
-    use crate::registration::{Client, Credential};
-    use crate::secret::ClientSecret;
-
-    #[test]
-    fn a_fifth_secret_for_client_secret_jwt_is_refused_since_only_four_are_tried() {
-        let accepted = AcceptedCredentials { secrets: Some(AcceptedSecrets { key: None }), ..Default::default() };
-        let rules = ClientRules { accepted, ..Default::default() };
-        let secret = || Credential::client_secret_jwt(&ClientSecret::generate().unwrap()).unwrap();
-        let mut client = Client::with_credential("a", secret()).audience("https://api.example");
-        for number in 1..=5 {
-            let checked = rules.check(&client.clone().register().unwrap());
-            assert_eq!(checked.is_ok(), number <= 4, "{number}: {checked:?}");
-            if let Err(error) = checked {
-                assert!(error.to_string().contains("it has 5 credentials"), "{error}");
-            }
-            client = client.credential(secret());
-        }
-    }
 }

@@ -8,10 +8,9 @@ use std::time::SystemTime;
 use self::kind::ClientKeys;
 pub(super) use self::kind::CredentialRecord;
 pub(crate) use self::kind::{
-    CredentialKind, KeysUrl, MAX_SHARED_SECRETS, PlatformIdentity, SharedSecret, is_trust_domain,
+    CredentialKind, KeysUrl, MAX_KEY_URLS, MAX_SHARED_SECRETS, PlatformIdentity, SharedSecret, is_trust_domain,
 };
 pub use self::kind::{InvalidSpiffeId, SpiffeId};
-pub(crate) use self::keys_url::{KeysUrl, MAX_KEY_URLS};
 use super::ClientAuthMethod;
 use crate::clock::UnixTime;
 use crate::keys::{Algorithm, KeyError, VerifyingKey};

@@ -7,8 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::concurrent_clients::{
     conditions_concurrently, creates_concurrently, deletes_concurrently, replaces_concurrently, updates_concurrently,
 };
-use super::{Outcome, Violation, blank, client, ensure, listed, revision, step};
 use super::workloads::by_workload;
+use super::{Outcome, Violation, blank, client, ensure, listed, revision, step};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::keys::rotation::KeyEncryptionKey;

@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{RedisStore, Shared, json};
+use super::{RedisStore, Shared, json, workloads};
 use crate::client_id::ClientId;
 use crate::clock::{UnixTime, later};
-use crate::registration::{RegisteredClient, from_json};
+use crate::registration::{RegisteredClient, WorkloadKey, from_json};
 use crate::store::{
     AdminError, Change, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, FeedEntry, ListedClient,
     Revision, StoreError, StoreFuture,
@@ -18,12 +18,16 @@ use crate::timing::CLIENT_CHANGE_RETENTION;
 const BATCH: usize = 500;
 
 /// The error for a server without any client that had some before.
-const NO_CLIENTS: &str = "Redis has no clients any more: it was emptied, it evicted them, or another server without the data took \
+pub(super) const NO_CLIENTS: &str = "Redis has no clients any more: it was emptied, it evicted them, or another server without the data took \
     its place; restore the data, or create the clients again";
 
 impl ClientStore for RedisStore {
     fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
         StoreFuture::new(async move { Ok(self.load(id).await?.map(|(client, _)| client)) })
+    }
+
+    fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
+        StoreFuture::new(async move { workloads::find(&self.shared, keys).await.map(Some) })
     }
 
     fn is_administered(&self) -> bool {
@@ -144,7 +148,8 @@ impl RedisStore {
             .arg(revision.map_or_else(String::new, |revision| revision.to_string()))
             .arg(record.map_or_else(|| Ok(String::new()), json)?)
             .arg(text(revocation)?)
-            .arg(end(revocation));
+            .arg(end(revocation))
+            .arg(record.map_or_else(String::new, workloads::of));
         for (id, revision) in conditions {
             call.arg(id.as_str()).arg(revision.to_string());
         }
@@ -175,6 +180,7 @@ impl Shared {
         }
         for client in clients {
             call.arg(client.id().as_str()).arg(json(client)?).arg(json(&Change::Client(client.id().clone()))?);
+            call.arg(workloads::of(client));
         }
         let (created, tip) = self.link.script::<(i64, String)>(&call).await?;
         if created > 0 {
@@ -186,7 +192,7 @@ impl Shared {
 }
 
 /// Parses a record: its revision, a space, and the registration as JSON.
-fn record(text: &str) -> Result<(Arc<RegisteredClient>, Revision), StoreError> {
+pub(super) fn record(text: &str) -> Result<(Arc<RegisteredClient>, Revision), StoreError> {
     let (revision, json) = text.split_once(' ').ok_or_else(|| StoreError::new("a client's record has no revision"))?;
     let revision = Revision::new(revision.parse().map_err(StoreError::new)?);
     Ok((Arc::new(from_json(json).map_err(StoreError::new)?), revision))

@@ -27,7 +27,6 @@ use super::builder::CALL_TIMEOUT;
 use super::clock_check::ClockCheck;
 use super::last_write::LastWrites;
 use crate::clock::Clock;
-use crate::registration::{RegisteredClient, WorkloadKey};
 
 /// Stores clients, revocations and used credentials in Redis or Valkey, version 6 or later (feature `redis`). Clones share the
 /// connection.
@@ -111,9 +110,6 @@ impl RedisStore {
     pub fn durability_problems(&self) -> &[String] {
         &self.shared.problems
     }
-            .arg(end(revocation))
-            .arg(record.map_or_else(String::new, workloads::of));
-            call.arg(workloads::of(client));
 }
 
 /// Compares the local clock with that of the server, if the user may run `TIME`.
@@ -129,8 +125,6 @@ fn json(record: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(record).map_err(StoreError::new)
 }
 
-    fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
-        StoreFuture::new(async move { workloads::find(&self.shared, keys).await.map(Some) })
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore").field("server", &self.shared.link).finish_non_exhaustive()

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{NO_CLIENTS, Shared, record};
+use super::Shared;
+use super::clients::{NO_CLIENTS, record};
 use crate::client_id::ClientId;
 use crate::registration::{RegisteredClient, WorkloadKey};
 use crate::store::StoreError;

@@ -98,11 +98,10 @@ async fn create(connection: &mut SqliteConnection, client: &RegisteredClient) ->
     let next = next_revision(connection).await?;
     let created = "INSERT INTO tcc_clients (id, revision, record) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
     let created = sqlx::query(created).bind(client.id().as_str()).bind(next).bind(sql::record(client)?);
-    if created.execute(connection).await.map_err(failed)?.rows_affected() == 0 {
+    if created.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0 {
         return Err(AdminError::Exists);
-            workloads::replace(connection, client).await?;
     }
-    Ok(())
+    Ok(workloads::replace(connection, client).await?)
 }
 
 /// Replaces a client that is still at this revision.
@@ -113,13 +112,12 @@ async fn replace(
 ) -> Result<(), AdminError> {
     if self::revision(connection, client.id()).await?.ok_or(AdminError::NotFound)? != revision {
         return Err(AdminError::Conflict);
-            workloads::replace(connection, client).await?;
     }
     let next = next_revision(connection).await?;
     let replaced = sqlx::query("UPDATE tcc_clients SET record = ?2, revision = ?3 WHERE id = ?1");
     let replaced = replaced.bind(client.id().as_str()).bind(sql::record(client)?).bind(next);
-    replaced.execute(connection).await.map_err(failed)?;
-    Ok(())
+    replaced.execute(&mut *connection).await.map_err(failed)?;
+    Ok(workloads::replace(connection, client).await?)
 }
 
 /// Deletes a client.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub(super) use self::client_keys::ClientKeys;
-pub(crate) use self::keys_url::KeysUrl;
+pub(crate) use self::keys_url::{KeysUrl, MAX_KEY_URLS};
 pub(crate) use self::platform_identity::PlatformIdentity;
 pub(crate) use self::shared_secret::{MAX_SHARED_SECRETS, SharedSecret};
 pub(crate) use self::spiffe_id::is_trust_domain;
