@@ -138,7 +138,12 @@ mod tests {
     #[test]
     fn every_thread_sees_a_change_at_its_next_token_and_no_ring_signs_with_the_key_of_another() {
         let rings = [ring(key()), ring(key())];
-        let signing = || rings.each_ref().map(signs);
+        // The first ring is read before and after the other one, so that the thread remembers its key when it changes.
+        let signing = || {
+            let (first, other) = (signs(&rings[0]), signs(&rings[1]));
+            assert_eq!(signs(&rings[0]), first);
+            [first, other]
+        };
         let first = signing();
         assert_ne!(first[0], first[1]);
         let (ask, asked) = mpsc::channel::<()>();
