@@ -2,6 +2,7 @@
 
 mod rfc3339;
 
+use std::cell::Cell;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,6 +28,13 @@ pub use self::rfc3339::Rfc3339;
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Returns the current time. Called for every request, so it must not block.
     fn now(&self) -> SystemTime;
+
+    /// Returns a time that [`now`](Self::now) returned at most 20 ms ago, for checks with a margin that must cost little. Time during
+    /// which a machine was suspended does not count: in the first 20 ms after that, it can be the time before. The default is
+    /// [`now`](Self::now).
+    fn recent(&self) -> SystemTime {
+        self.now()
+    }
 }
 
 /// The clock of the operating system. This is the default.
@@ -37,6 +45,21 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> SystemTime {
         SystemTime::now()
+    }
+
+    #[inline]
+    fn recent(&self) -> SystemTime {
+        thread_local!(static LAST: Cell<Option<(coarsetime::Instant, SystemTime)>> = const { Cell::new(None) });
+        // The coarse clock is cheap to read, and advances every few milliseconds. In between, the wall clock is not read again.
+        let tick = coarsetime::Instant::now_without_cache_update();
+        match LAST.get() {
+            Some((last, wall)) if last == tick => wall,
+            _ => {
+                let wall = SystemTime::now();
+                LAST.set(Some((tick, wall)));
+                wall
+            }
+        }
     }
 }
 

@@ -128,6 +128,12 @@ impl AccessToken {
         }
     }
 
+    /// Returns whether the two share their memory.
+    #[inline]
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(super) fn was_accepted(&self) -> bool {
         self.0.was_accepted.load(Ordering::Relaxed)
     }

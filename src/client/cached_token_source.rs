@@ -7,6 +7,7 @@ use http::HeaderMap;
 
 use super::access_token::AccessToken;
 use super::issuer_client::IssuerClient;
+use super::ready_tokens::KeptToken;
 use super::statistics::Statistics;
 use super::token_cache::{Siblings as _, Tokens};
 use super::token_error::TokenSourceError;
@@ -87,6 +88,11 @@ impl CachedTokenSource {
     /// When 1,000 sets of tokens are in use.
     pub fn with_resource(&self, resource: &Audience) -> Result<Self, TokenSourceError> {
         self.with_query(TokenQuery { resources: vec![resource.as_str().to_owned()], ..self.tokens.query().clone() })
+    }
+
+    /// Returns a token that may be sent now, as [`ready`](TokenSource::ready) does, for one service.
+    pub(super) fn ready_kept<'a>(&self, kept: &'a mut KeptToken) -> Option<&'a AccessToken> {
+        self.tokens.ready_kept(kept)
     }
 
     pub(super) fn now(&self) -> Moment {

@@ -2,7 +2,8 @@
 //! `interleavings` compile the cache with parts of shuttle in place of these.
 
 use std::num::NonZero;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
+pub(super) use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
@@ -18,6 +19,12 @@ pub(super) fn thread_number() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed));
     NUMBER.with(|number| *number)
+}
+
+/// Returns a number that no other call in this process returns: 1, 2, 3, …
+pub(super) fn next_number() -> u64 {
+    static NUMBERS: AtomicU64 = AtomicU64::new(1);
+    NUMBERS.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The runtime of a caller, in which the requests for tokens run.

@@ -1,6 +1,7 @@
 //! [`ResponseFuture`]: a request on its way, from the token to the answer.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,11 +14,13 @@ use super::access_token::AccessToken;
 use super::error::CallError;
 use super::refusal::{Refusal, is_plain_success, refuses_token, required_scopes, resource_metadata};
 use super::repeat::RepeatBody;
-use super::saved_request::{SavedRequest, save};
+use super::sent_request::SentRequest;
 use super::token_cache::Tokens;
 use super::token_error::TokenSourceError;
 use super::token_source::{TokenFuture, TokenSource};
 use crate::telemetry;
+
+const COMPLETED: &str = "ResponseFuture polled after completion";
 
 pin_project! {
     /// The future of [`ClientCredentialsService`](super::ClientCredentialsService).
@@ -32,7 +35,8 @@ pin_project! {
         service: Option<S>,
         // `None` if the tokens know their source themselves.
         source: Option<Arc<dyn TokenSource>>,
-        saved: Option<SavedRequest<R::Kept>>,
+        // `None` if no request was sent, and after the answer.
+        sent: Option<SentRequest<R::Kept>>,
         repeat: Option<R>,
         // The request was sent before, with another token.
         is_repetition: bool,
@@ -48,9 +52,9 @@ pin_project! {
         /// There was no token that could be reused.
         Waiting { token: TokenFuture, request: Option<Box<Request<B>>> },
         /// The inner service has the request.
-        Calling { #[pin] answer: F, token: AccessToken },
+        Calling { #[pin] answer: F },
         /// The token did not suffice, and another one is on its way. If none comes, the answer is the one that said so.
-        Renewing { token: TokenFuture, refused: AccessToken, answer: Option<Box<A>> },
+        Renewing { token: TokenFuture, answer: Option<Box<A>> },
         /// The inner service is about to get the request once more.
         Repeating { request: Option<Box<Request<B>>>, token: AccessToken },
         Failed { error: Option<CallError> },
@@ -64,7 +68,7 @@ where
 {
     pub(super) fn failed(error: CallError) -> Self {
         let state = State::Failed { error: Some(error) };
-        Self { state, service: None, source: None, saved: None, repeat: None, is_repetition: false, was_refused: false }
+        Self { state, service: None, source: None, sent: None, repeat: None, is_repetition: false, was_refused: false }
     }
 
     pub(super) fn waiting(
@@ -76,20 +80,20 @@ where
     ) -> Self {
         let state = State::Waiting { token, request: Some(Box::new(request)) };
         let (service, repeat) = (Some(service), Some(repeat));
-        Self { state, service, source, saved: None, repeat, is_repetition: false, was_refused: false }
+        Self { state, service, source, sent: None, repeat, is_repetition: false, was_refused: false }
     }
 
+    #[inline]
     pub(super) fn calling(
         answer: S::Future,
-        token: AccessToken,
         source: Option<Arc<dyn TokenSource>>,
-        saved: Option<SavedRequest<R::Kept>>,
+        sent: SentRequest<R::Kept>,
         service: Option<S>,
         repeat: R,
     ) -> Self {
-        let state = State::Calling { answer, token };
-        let repeat = Some(repeat);
-        Self { state, service, source, saved, repeat, is_repetition: false, was_refused: false }
+        let state = State::Calling { answer };
+        let (sent, repeat) = (Some(sent), Some(repeat));
+        Self { state, service, source, sent, repeat, is_repetition: false, was_refused: false }
     }
 }
 
@@ -109,124 +113,153 @@ where
 {
     type Output = Result<Response<RB>, CallError>;
 
-    #[expect(clippy::expect_used, reason = "a future that has returned its output must not be polled")]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        const COMPLETED: &str = "ResponseFuture polled after completion";
-        let mut this = self.project();
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let next = match this.state.as_mut().project() {
-                StateProjection::Failed { error } => return Poll::Ready(Err(error.take().expect(COMPLETED))),
-                StateProjection::Waiting { token, request } => {
-                    let token: Result<AccessToken, TokenSourceError> = ready!(token.as_mut().poll(cx));
-                    let request = request.take().expect(COMPLETED);
-                    let token = match token {
-                        Ok(token) => token,
-                        Err(error) => return Poll::Ready(Err(error.into())),
-                    };
-                    let repeat = this.repeat.as_ref().expect(COMPLETED);
-                    let (mut request, saved) = save(*request, repeat);
-                    *this.saved = saved.filter(|_| !*this.is_repetition);
-                    token.authorize(request.headers_mut());
-                    let answer = this.service.as_mut().expect(COMPLETED).call(request);
-                    State::Calling { answer, token }
+            // The way of most requests is short. The rest stands apart, so that it costs them nothing.
+            let this = self.as_mut().project();
+            let next = if let StateProjection::Calling { answer } = this.state.project() {
+                let answer = ready!(answer.poll(cx)).map_err(|error| CallError::Call(error.into()))?;
+                if is_plain_success(answer.status(), answer.headers()) {
+                    if let Some(sent) = this.sent.take() {
+                        sent.token().accepted();
+                        sent.end();
+                    }
+                    return Poll::Ready(Ok(answer));
                 }
-                StateProjection::Calling { answer, token } => {
-                    let answer = ready!(answer.poll(cx)).map_err(|error| CallError::Call(error.into()))?;
-                    if is_plain_success(answer.status(), answer.headers()) {
-                        token.accepted();
-                        return Poll::Ready(Ok(answer));
-                    }
-                    let refusal = refuses_token(answer.status(), answer.headers());
-                    let required = required_scopes(answer.status(), answer.headers());
-                    let metadata = resource_metadata(answer.status(), answer.headers());
-                    if answer.status().is_success() && refusal.is_none() {
-                        token.accepted();
-                    }
-                    if refusal.is_none() && required.is_none() && metadata.is_none() {
-                        return Poll::Ready(Ok(answer));
-                    }
-                    let source =
-                        this.source.take().or_else(|| Some(Arc::new(Tokens::of(token)?) as Arc<dyn TokenSource>));
-                    let next = source.map_or(Next::GiveUp, |source| {
-                        // A second token that is refused as well shows that the token is not the cause.
-                        if let Some(refusal) = refusal
-                            && !std::mem::replace(this.was_refused, true)
-                        {
-                            match refusal {
-                                Refusal::InvalidToken => source.invalidate(token),
-                                Refusal::Unexplained => source.refused_without_explanation(token),
-                            }
-                        }
-                        let is_wider = required.is_some_and(|scopes| source.widen(token, &scopes));
-                        let elsewhere = metadata.and_then(|url| source.discover(&url));
-                        let next = match elsewhere {
-                            Some(token) if this.saved.is_some() => Next::Renew(token),
-                            _ if refusal.is_some() || is_wider => {
-                                another_token(&*source, token, this.saved, this.repeat.as_ref())
-                            }
-                            _ => Next::GiveUp,
-                        };
-                        *this.source = Some(source);
-                        next
-                    });
-                    match next {
-                        Next::GiveUp => return Poll::Ready(Ok(answer)),
-                        Next::Renew(new) => {
-                            State::Renewing { token: new, refused: token.clone(), answer: Some(Box::new(answer)) }
-                        }
-                        Next::Repeat(request, token) => State::Repeating { request: Some(Box::new(request)), token },
-                    }
-                }
-                StateProjection::Renewing { token, refused, answer } => {
-                    let token: Result<AccessToken, TokenSourceError> = ready!(token.as_mut().poll(cx));
-                    let answer = answer.take().expect(COMPLETED);
-                    let saved = this.saved.take();
-                    let request = saved.and_then(|saved| saved.restore(this.repeat.as_ref().expect(COMPLETED)));
-                    match (token, request) {
-                        (Ok(token), Some(request)) if token != *refused => {
-                            State::Repeating { request: Some(Box::new(request)), token }
-                        }
-                        _ => return Poll::Ready(Ok(*answer)),
-                    }
-                }
-                StateProjection::Repeating { request, token } => {
-                    let service = this.service.as_mut().expect(COMPLETED);
-                    ready!(service.poll_ready(cx)).map_err(|error| CallError::Call(error.into()))?;
-                    let mut request = request.take().expect(COMPLETED);
-                    *this.is_repetition = true;
-                    telemetry::call_resent();
-                    // The service may have been busy for longer than the token lives.
-                    let has_ended = Tokens::of(token).is_some_and(|tokens| !tokens.may_be_sent(token));
-                    if let Some(source) = this.source.as_ref().filter(|_| has_ended) {
-                        State::Waiting { token: source.token(), request: Some(request) }
-                    } else {
-                        token.authorize(request.headers_mut());
-                        let token = token.clone();
-                        State::Calling { answer: service.call(*request), token }
-                    }
-                }
+                self.as_mut().judge(answer)
+            } else {
+                ready!(self.as_mut().poll_before_call(cx))?
             };
-            this.state.set(next);
+            match next {
+                ControlFlow::Continue(next) => self.as_mut().project().state.set(next),
+                ControlFlow::Break(answer) => return Poll::Ready(Ok(answer)),
+            }
         }
+    }
+}
+
+/// The next state, or the answer to pass on.
+type Flow<S, B, RB> = ControlFlow<Response<RB>, State<<S as Service<Request<B>>>::Future, Response<RB>, B>>;
+
+#[expect(clippy::expect_used, reason = "a future that has returned its output must not be polled")]
+impl<S, B, RB, R> ResponseFuture<S, B, R>
+where
+    S: Service<Request<B>, Response = Response<RB>, Error: Into<BoxError>>,
+    R: RepeatBody<B>,
+{
+    /// Decides what follows an answer that may be about the token.
+    #[inline(never)]
+    fn judge(self: Pin<&mut Self>, answer: Response<RB>) -> Flow<S, B, RB> {
+        let this = self.project();
+        let sent = this.sent.as_mut().expect(COMPLETED);
+        let refusal = refuses_token(answer.status(), answer.headers());
+        let required = required_scopes(answer.status(), answer.headers());
+        let metadata = resource_metadata(answer.status(), answer.headers());
+        if answer.status().is_success() && refusal.is_none() {
+            sent.token().accepted();
+        }
+        if refusal.is_none() && required.is_none() && metadata.is_none() {
+            return ControlFlow::Break(answer);
+        }
+        let source = this.source.take().or_else(|| Some(Arc::new(Tokens::of(sent.token())?) as Arc<dyn TokenSource>));
+        let next = source.map_or(Next::GiveUp, |source| {
+            // A second token that is refused as well shows that the token is not the cause.
+            if let Some(refusal) = refusal
+                && !std::mem::replace(this.was_refused, true)
+            {
+                match refusal {
+                    Refusal::InvalidToken => source.invalidate(sent.token()),
+                    Refusal::Unexplained => source.refused_without_explanation(sent.token()),
+                }
+            }
+            let is_wider = required.is_some_and(|scopes| source.widen(sent.token(), &scopes));
+            let elsewhere = metadata.and_then(|url| source.discover(&url));
+            let next = match elsewhere {
+                Some(token) if sent.is_saved() => Next::Renew(token),
+                _ if refusal.is_some() || is_wider => another_token(&*source, sent, this.repeat.as_ref()),
+                _ => Next::GiveUp,
+            };
+            *this.source = Some(source);
+            next
+        });
+        match next {
+            Next::GiveUp => ControlFlow::Break(answer),
+            Next::Renew(token) => ControlFlow::Continue(State::Renewing { token, answer: Some(Box::new(answer)) }),
+            Next::Repeat(request, token) => {
+                ControlFlow::Continue(State::Repeating { request: Some(Box::new(request)), token })
+            }
+        }
+    }
+
+    /// Polls what comes before a call of the inner service, and makes the call.
+    #[inline(never)]
+    fn poll_before_call(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Flow<S, B, RB>, CallError>> {
+        let this = self.project();
+        let next = match this.state.project() {
+            StateProjection::Failed { error } => return Poll::Ready(Err(error.take().expect(COMPLETED))),
+            StateProjection::Calling { .. } => unreachable!("the call was made"),
+            StateProjection::Waiting { token, request } => {
+                let token: AccessToken = ready!(token.as_mut().poll(cx))?;
+                let request = request.take().expect(COMPLETED);
+                let repeat = this.repeat.as_ref().expect(COMPLETED);
+                let (sent, mut request) = if *this.is_repetition {
+                    (SentRequest::Once(token.clone()), *request)
+                } else {
+                    SentRequest::split(&token, *request, repeat)
+                };
+                *this.sent = Some(sent);
+                token.authorize(request.headers_mut());
+                State::Calling { answer: this.service.as_mut().expect(COMPLETED).call(request) }
+            }
+            StateProjection::Renewing { token, answer } => {
+                let token: Result<AccessToken, TokenSourceError> = ready!(token.as_mut().poll(cx));
+                let answer = answer.take().expect(COMPLETED);
+                let sent = this.sent.as_mut().expect(COMPLETED);
+                let request = sent.restore(this.repeat.as_ref().expect(COMPLETED));
+                match (token, request) {
+                    (Ok(token), Some(request)) if token != *sent.token() => {
+                        State::Repeating { request: Some(Box::new(request)), token }
+                    }
+                    _ => return Poll::Ready(Ok(ControlFlow::Break(*answer))),
+                }
+            }
+            StateProjection::Repeating { request, token } => {
+                let service = this.service.as_mut().expect(COMPLETED);
+                ready!(service.poll_ready(cx)).map_err(|error| CallError::Call(error.into()))?;
+                let mut request = request.take().expect(COMPLETED);
+                *this.is_repetition = true;
+                telemetry::call_resent();
+                // The service may have been busy for longer than the token lives.
+                let has_ended = Tokens::of(token).is_some_and(|tokens| !tokens.may_be_sent(token));
+                if let Some(source) = this.source.as_ref().filter(|_| has_ended) {
+                    State::Waiting { token: source.token(), request: Some(request) }
+                } else {
+                    token.authorize(request.headers_mut());
+                    *this.sent = Some(SentRequest::Once(token.clone()));
+                    State::Calling { answer: service.call(*request) }
+                }
+            }
+        };
+        Poll::Ready(Ok(ControlFlow::Continue(next)))
     }
 }
 
 /// Decides how the request continues with another token. A request is repeated at most once: the repetition uses up the saved request.
 fn another_token<B, R: RepeatBody<B>>(
     source: &dyn TokenSource,
-    refused: &AccessToken,
-    saved: &mut Option<SavedRequest<R::Kept>>,
+    refused: &mut SentRequest<R::Kept>,
     repeat: Option<&R>,
 ) -> Next<B> {
-    if saved.is_none() {
+    if !refused.is_saved() {
         return Next::GiveUp;
     }
     let Some(token) = source.ready() else { return Next::Renew(source.token()) };
     // A source that gives the same token again has no other one.
-    if token == *refused {
+    if token == *refused.token() {
         return Next::GiveUp;
     }
-    let request = saved.take().zip(repeat).and_then(|(saved, repeat)| saved.restore(repeat));
+    let request = repeat.and_then(|repeat| refused.restore(repeat));
     request.map_or(Next::GiveUp, |request| Next::Repeat(request, token))
 }
 

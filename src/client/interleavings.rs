@@ -21,7 +21,10 @@ use super::{
 mod concurrency {
     //! The parts of shuttle.
 
+    pub(super) use shuttle::sync::atomic::{AtomicU64, Ordering};
     pub(super) use shuttle::sync::{Mutex, MutexGuard};
+
+    pub(super) use super::super::concurrency::next_number;
 
     pub(super) fn cores() -> usize {
         2
@@ -54,6 +57,7 @@ mod token_cache;
 
 use self::access_token::AccessToken;
 use self::issuer_client::{IssuerClient, IssuerSettings};
+use self::ready_tokens::KeptToken;
 use self::token_cache::{Siblings, Tokens};
 use self::token_error::TokenSourceError;
 use self::token_request::TokenQuery;
@@ -207,6 +211,45 @@ fn a_token_is_not_given_out_after_its_refusal() {
                 tokens.invalidate(&got);
                 refused.lock().unwrap().insert(got.expose().to_owned());
             }
+        });
+    });
+}
+
+/// Each thread has a service of its own, which keeps what it was given.
+#[test]
+fn no_service_keeps_a_token_after_its_refusal() {
+    interleaved(|| {
+        let world = World::new(TIMEOUT);
+        let refused = Arc::new(std::sync::Mutex::new(HashSet::new()));
+        world.on_threads(3, move |tokens, _| {
+            let mut kept = KeptToken::default();
+            for _ in 0..3 {
+                let before = refused.lock().unwrap().clone();
+                let got = tokens.ready_kept(&mut kept).cloned().unwrap_or_else(|| token(tokens));
+                assert!(!before.contains(got.expose()), "{} was given out after its refusal", got.expose());
+                got.accepted();
+                tokens.invalidate(&got);
+                refused.lock().unwrap().insert(got.expose().to_owned());
+            }
+        });
+    });
+}
+
+/// A refresh replaces the copies one after the other, while the services look at them.
+#[test]
+fn services_that_kept_a_token_get_the_one_of_a_refresh() {
+    interleaved(|| {
+        let world = World::new(TIMEOUT);
+        token(&world.tokens);
+        world.clock.advance(Duration::from_secs(500));
+        world.on_threads(3, |tokens, _| {
+            let mut kept = KeptToken::default();
+            let mut changes = tokens.changes();
+            assert!(tokens.ready_kept(&mut kept).is_some());
+            if kept.token().unwrap().expose() == "token-0" {
+                block_on(changes.changed()).unwrap();
+            }
+            assert_eq!(tokens.ready_kept(&mut kept).unwrap().expose(), "token-1");
         });
     });
 }

@@ -3,29 +3,49 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use super::access_token::AccessToken;
 use super::cached_token_source::CachedTokenSource;
-use super::token_source::TokenSource;
+use super::ready_tokens::KeptToken;
+use super::token_source::{TokenFuture, TokenSource};
 
 /// The source of a layer.
 #[derive(Clone, Debug)]
-pub(super) struct LayerSource {
-    source: Arc<dyn TokenSource>,
+pub(super) enum LayerSource {
     /// Its tokens know their source.
-    is_cache: bool,
+    Cache(Arc<CachedTokenSource>),
+    Other(Arc<dyn TokenSource>),
 }
 
 impl LayerSource {
     pub(super) fn new(source: impl TokenSource) -> Self {
-        let is_cache = (&source as &dyn Any).is::<CachedTokenSource>();
-        Self { source: Arc::new(source), is_cache }
+        match (&source as &dyn Any).downcast_ref::<CachedTokenSource>() {
+            Some(cache) => Self::Cache(Arc::new(cache.clone())),
+            None => Self::Other(Arc::new(source)),
+        }
     }
 
-    pub(super) fn get(&self) -> &dyn TokenSource {
-        &*self.source
+    /// Returns a token that may be sent now, if one is there without waiting.
+    #[inline]
+    pub(super) fn ready<'a>(&self, kept: &'a mut KeptToken) -> Option<&'a AccessToken> {
+        match self {
+            Self::Cache(cache) => cache.ready_kept(kept),
+            Self::Other(source) => source.ready().map(|token| kept.replace(token)),
+        }
+    }
+
+    pub(super) fn token(&self) -> TokenFuture {
+        match self {
+            Self::Cache(cache) => TokenSource::token(&**cache),
+            Self::Other(source) => source.token(),
+        }
     }
 
     /// Returns a handle for one request, if it needs one. Threads that clone the same handle wait for each other.
+    #[inline]
     pub(super) fn for_request(&self) -> Option<Arc<dyn TokenSource>> {
-        (!self.is_cache).then(|| self.source.clone())
+        match self {
+            Self::Cache(_) => None,
+            Self::Other(source) => Some(source.clone()),
+        }
     }
 }

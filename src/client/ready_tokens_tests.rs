@@ -6,7 +6,7 @@ use tokio::time::advance;
 
 use super::access_token::AccessToken;
 use super::lifetime::Lifetime;
-use super::ready_tokens::ReadyToken;
+use super::ready_tokens::{KeptToken, ReadyToken};
 use crate::clock::{Clock as _, ManualClock, Moment};
 
 fn clock() -> ManualClock {
@@ -75,6 +75,63 @@ async fn a_token_is_fresh_until_either_clock_says_otherwise() {
     clock.advance(seconds(1));
     advance(seconds(480)).await;
     assert!(ready.get(&clock).is_none());
+}
+
+/// The token that a service gets, if it is fresh.
+fn kept(ready: &ReadyToken, service: &mut KeptToken, clock: &ManualClock) -> Option<AccessToken> {
+    ready.update(service, clock).then(|| service.token().unwrap().clone())
+}
+
+#[test]
+fn a_service_does_not_keep_a_token_that_was_replaced() {
+    let (ready, clock) = (ReadyToken::new(), clock());
+    let mut service = KeptToken::default();
+    assert_eq!(kept(&ready, &mut service, &clock), None);
+    for text in ["first", "second"] {
+        let token = token(text, &clock);
+        ready.set(Some(&token));
+        for _ in 0..3 {
+            assert_eq!(kept(&ready, &mut service, &clock), Some(token.clone()));
+        }
+    }
+    ready.set(None);
+    assert_eq!(kept(&ready, &mut service, &clock), None);
+    // A token of another cache.
+    let (other, own) = (ReadyToken::new(), token("other", &clock));
+    other.set(Some(&own));
+    ready.set(Some(&token("third", &clock)));
+    assert_eq!(kept(&ready, &mut service, &clock), Some(token("third", &clock)));
+    assert_eq!(kept(&other, &mut service, &clock), Some(own));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_does_not_keep_a_token_beyond_its_time_by_either_clock() {
+    let clock = clock();
+    let ready = ReadyToken::new();
+    let mut service = KeptToken::default();
+    let seconds = Duration::from_secs;
+    let mut is_fresh = |ready: &ReadyToken| kept(ready, &mut service, &clock).is_some();
+    ready.set(Some(&token("a", &clock)));
+    assert!(is_fresh(&ready));
+    clock.advance(seconds(480));
+    assert!(!is_fresh(&ready), "the machine slept");
+    ready.set(Some(&token("b", &clock)));
+    assert!(is_fresh(&ready));
+    clock.set(clock.now() - seconds(86_400));
+    advance(seconds(479)).await;
+    assert!(is_fresh(&ready));
+    clock.set(clock.now() - seconds(1));
+    advance(seconds(1)).await;
+    assert!(!is_fresh(&ready), "the wall clock was set back");
+}
+
+#[test]
+fn a_clone_of_a_service_gets_the_copy_of_its_own_thread() {
+    let (ready, clock) = (ReadyToken::new(), clock());
+    ready.set(Some(&token("a", &clock)));
+    let mut service = KeptToken::default();
+    assert!(ready.update(&mut service, &clock));
+    assert!(service.clone().token().is_none());
 }
 
 #[test]

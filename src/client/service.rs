@@ -11,8 +11,9 @@ use super::error::CallError;
 use super::future::ResponseFuture;
 use super::layer_source::LayerSource;
 use super::origin::Origins;
+use super::ready_tokens::KeptToken;
 use super::repeat::{CloneBody, RepeatBody};
-use super::saved_request::save;
+use super::sent_request::SentRequest;
 
 /// An HTTP client whose requests carry a token; made by [`ClientCredentialsLayer`](super::ClientCredentialsLayer).
 #[derive(Clone, Debug)]
@@ -21,11 +22,12 @@ pub struct ClientCredentialsService<S, R = CloneBody> {
     source: LayerSource,
     origins: Arc<Origins>,
     repeat: R,
+    kept: KeptToken,
 }
 
 impl<S, R> ClientCredentialsService<S, R> {
     pub(super) fn new(inner: S, source: LayerSource, origins: Arc<Origins>, repeat: R) -> Self {
-        Self { inner, source, origins, repeat }
+        Self { inner, source, origins, repeat, kept: KeptToken::default() }
     }
 
     /// Returns the wrapped service.
@@ -57,26 +59,34 @@ where
         self.inner.poll_ready(cx).map_err(|error| CallError::Call(error.into()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    #[inline]
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if let Err(error) = self.origins.check(request.uri(), request.headers()) {
             return ResponseFuture::failed(error.into());
         }
-        let Some(token) = self.source.get().ready() else {
+        let Some(token) = self.source.ready(&mut self.kept) else {
             // The instance that is ready goes with the request, and its clone stays here.
             let clone = self.inner.clone();
             let ready = mem::replace(&mut self.inner, clone);
             return ResponseFuture::waiting(
-                self.source.get().token(),
+                self.source.token(),
                 request,
                 ready,
                 self.source.for_request(),
                 self.repeat.clone(),
             );
         };
-        let (mut request, saved) = save(request, &self.repeat);
+        let sent;
+        if !R::REPEATS {
+            sent = SentRequest::once(token);
+        } else if let Some(body) = self.repeat.copy(request.body()) {
+            sent = SentRequest::saved(token, &request, body);
+        } else {
+            (sent, request) = SentRequest::split(token, request, &self.repeat);
+        }
         token.authorize(request.headers_mut());
         let source = self.source.for_request();
-        let again = saved.is_some().then(|| self.inner.clone());
-        ResponseFuture::calling(self.inner.call(request), token, source, saved, again, self.repeat.clone())
+        let again = R::REPEATS.then(|| self.inner.clone());
+        ResponseFuture::calling(self.inner.call(request), source, sent, again, self.repeat.clone())
     }
 }

@@ -15,6 +15,12 @@ pub trait RepeatBody<B> {
     /// Splits a body into the one to send and what the next one is made of.
     fn keep(&self, body: B) -> (B, Self::Kept);
 
+    /// Returns the kept form of a body that is sent as it is, if it can be had from a reference. This saves the move of a request.
+    fn copy(&self, body: &B) -> Option<Self::Kept> {
+        let _ = body;
+        None
+    }
+
     /// Makes the body once more; `None` if it cannot be repeated.
     fn restore(&self, kept: Self::Kept) -> Option<B>;
 }
@@ -29,6 +35,11 @@ impl<B: Clone> RepeatBody<B> for CloneBody {
 
     fn keep(&self, body: B) -> (B, B) {
         (body.clone(), body)
+    }
+
+    #[inline]
+    fn copy(&self, body: &B) -> Option<B> {
+        Some(body.clone())
     }
 
     fn restore(&self, kept: B) -> Option<B> {

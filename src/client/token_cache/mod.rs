@@ -14,6 +14,7 @@ use self::entry::{Entry, Step};
 use super::access_token::AccessToken;
 use super::in_flight::InFlight;
 use super::issuer_client::IssuerClient;
+use super::ready_tokens::KeptToken;
 use super::refusal::Refusal;
 use super::statistics::Statistics;
 use super::token_error::TokenSourceError;
@@ -88,6 +89,16 @@ impl Tokens {
             tokens = wider;
         }
         tokens
+    }
+
+    /// Returns a token that may be sent now, as [`ready`](TokenSource::ready) does. What one service has kept is asked first.
+    #[inline]
+    pub(super) fn ready_kept<'a>(&self, kept: &'a mut KeptToken) -> Option<&'a AccessToken> {
+        let Self(entry) = self.in_use();
+        if entry.ready.update(kept, entry.client.clock()) {
+            return kept.token();
+        }
+        entry.reusable(self.now()).map(|token| kept.replace(token))
     }
 
     pub(super) async fn token(&self) -> Outcome {
