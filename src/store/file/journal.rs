@@ -194,7 +194,7 @@ mod tests {
         let key = |id: &str, seconds| Revocation::key(id, std::time::UNIX_EPOCH, Duration::from_secs(seconds));
         let mut journal = Journal::new(path.clone());
         // The line is followed by more bytes than are compared at each poll.
-        let last = "x".repeat(TAIL);
+        let last = "x".repeat(lines::TAIL);
         journal.append(&[key("short", 10), key("one", 20_000)]).unwrap();
         journal.append(&[key(&last, 20_000)]).unwrap();
         journal.read(UnixTime::from_secs(0).unwrap(), |_| Ok(())).unwrap();

@@ -24,7 +24,7 @@ pub(super) struct Place {
 }
 
 /// How many bytes are compared again. Most lines are longer.
-const TAIL: usize = 256;
+pub(super) const TAIL: usize = 256;
 
 /// The part of the file that has not been read.
 pub(super) struct Unread {

@@ -78,6 +78,7 @@ impl<'a> Members<'a> {
 
 /// Returns whether a text has neither escapes nor control characters. Every byte is looked at, which the compiler turns into
 /// vector instructions.
+#[expect(clippy::needless_bitwise_bool, reason = "without branches, it becomes vector instructions")]
 fn is_plain(json: &str) -> bool {
     json.bytes().fold(true, |is_plain, byte| is_plain & (byte >= 0x20) & (byte != b'\\'))
 }
