@@ -81,7 +81,7 @@ fn it_does_its_work(url: String) {
 
     let (code, said) = tool.refusal(&["create", "billing"], "");
     assert!(code == 4 && said.contains("client `billing` already exists; choose another id"), "{code}: {said}");
-    assert_eq!(tool.refusal(&["show", "nobody"], "").0, 3);
+    assert_eq!(tool.refusal(&["show", "absent"], "").0, 3);
     assert_eq!(tool.refusal(&["create", "b", "--audience", "api"], "").0, 2);
     assert_eq!(tool.refusal(&["create", "b", "--default-scope", "other"], "").0, 5);
 
@@ -117,7 +117,7 @@ fn it_does_its_work(url: String) {
     assert_eq!(tool.lines(&["list"]), ["billing\tread write\tdisabled"]);
     tool.lines(&["enable", "billing"]);
     tool.lines(&["revoke-tokens", "billing"]);
-    assert_eq!(tool.refusal(&["revoke-tokens", "nobody"], "").0, 3);
+    assert_eq!(tool.refusal(&["revoke-tokens", "absent"], "").0, 3);
 
     let records: String = (0..2_500).map(|n| entry(&format!("c{n:04}")) + "\n").collect();
     let folder = TempDir::new().unwrap();
@@ -283,8 +283,8 @@ fn expired_secrets(tool: &Tool) {
     assert_eq!(listed(), left);
     let again = tool.json(&["credentials", "remove", "rotating", "--expired"]);
     assert!(again["done"].as_str().unwrap().contains("none of its credentials has expired"), "{again}");
-    let (code, said) = tool.refusal(&["credentials", "remove", "nobody", "--expired"], "");
-    assert!(code == 3 && said.contains("client `nobody` not found"), "{code}: {said}");
+    let (code, said) = tool.refusal(&["credentials", "remove", "absent", "--expired"], "");
+    assert!(code == 3 && said.contains("client `absent` not found"), "{code}: {said}");
     assert_eq!(tool.refusal(&["credentials", "remove", "rotating"], "").0, 2);
     assert_eq!(tool.refusal(&["credentials", "remove", "rotating", "next", "--expired"], "").0, 2);
     let rotated = tool.output(&["rotate-secret", "rotating"], "");

@@ -192,7 +192,7 @@ where
         }
     }
 
-    /// Polls what comes before a call of the inner service, and makes the call.
+    /// Polls the steps before a call of the inner service, and then makes the call.
     #[inline(never)]
     fn poll_before_call(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Flow<S, B, RB>, CallError>> {
         let this = self.project();

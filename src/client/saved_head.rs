@@ -51,7 +51,7 @@ impl Default for SavedHead {
 }
 
 impl SavedHead {
-    /// Replaces what is saved.
+    /// Replaces the saved head by that of this request.
     pub(super) fn pack<B>(&mut self, request: &Request<B>) {
         self.method = request.method().clone();
         self.version = request.version();
@@ -108,7 +108,7 @@ impl SavedHead {
         Some(uri)
     }
 
-    /// Drops what belongs to the application, and memory that only a few requests need.
+    /// Drops the extensions of the application, and memory that only a few requests need.
     pub(super) fn clear(&mut self) {
         self.extensions = Extensions::new();
         if self.text.length > USUAL_LENGTH {

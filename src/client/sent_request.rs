@@ -1,4 +1,4 @@
-//! [`SentRequest`]: what is known of a request while its answer is awaited.
+//! [`SentRequest`]: the data that is kept of a request until it is answered.
 
 use std::cell::RefCell;
 

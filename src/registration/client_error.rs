@@ -19,7 +19,7 @@ pub struct ClientError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClientErrorKind {
-    /// The registration is invalid by itself. Correct it.
+    /// The registration is invalid with any server. Correct it.
     Registration,
     /// The registration contradicts the settings of the server, for example with an unknown scope. Correct one of them.
     ServerSettings,

@@ -72,7 +72,7 @@ impl fmt::Debug for WorkloadKey {
 
 impl RegisteredClient {
     /// Returns the keys of the workloads that the client has credentials for, sorted, including credentials that have expired. A store
-    /// keeps them beside the client for [`ClientStore::find_by_workload`](crate::ClientStore::find_by_workload).
+    /// stores them with the client, for [`ClientStore::find_by_workload`](crate::ClientStore::find_by_workload).
     #[must_use]
     pub fn workload_keys(&self) -> Vec<WorkloadKey> {
         let keys = self.credentials().iter().filter_map(|credential| match credential.kind() {

@@ -78,7 +78,7 @@ pub trait ClientAdmin: ClientStore + ChangeFeed {
     /// Returns the same page as [`list`](Self::list), in which a record that cannot be read is an entry of its own. `list` fails
     /// because of such a record, and then none of the clients can be seen.
     ///
-    /// The default uses `list`, so it fails like that one. A wrapper of another store has to pass this call on.
+    /// The default uses `list`, so it fails if `list` does. A wrapper of another store has to pass this call on.
     ///
     /// # Errors
     ///

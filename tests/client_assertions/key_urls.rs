@@ -104,7 +104,7 @@ fn store_with(url: &str) -> MemoryStore {
 }
 
 #[tokio::test]
-async fn nobody_lets_the_server_ask_the_url_of_a_disabled_client() {
+async fn the_url_of_a_disabled_client_is_never_fetched() {
     let keys = KeyServer::start(keys(&[(7, "k1")])).await;
     let store = store_with(&keys.url);
     let far = tower_client_credentials::ClientId::from_static("far");

@@ -15,7 +15,7 @@ pub trait RepeatBody<B> {
     /// Splits a body into the one to send and what the next one is made of.
     fn keep(&self, body: B) -> (B, Self::Kept);
 
-    /// Returns the kept form of a body that is sent as it is, if it can be had from a reference. This saves the move of a request.
+    /// Returns the kept form of a body that is sent unchanged, if a reference to the body is enough to make it. This saves moving the request.
     fn copy(&self, body: &B) -> Option<Self::Kept> {
         let _ = body;
         None

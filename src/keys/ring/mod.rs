@@ -41,7 +41,7 @@ enum Keys {
 struct Shared {
     /// A number that no other ring of the process has.
     id: u64,
-    /// Grows after each replacement of the keys. It stands beside the number above, since both are read for each token.
+    /// Grows after each replacement of the keys. It follows the number above in memory, since both are read for each token.
     version: AtomicU64,
     current: ArcSwap<KeySnapshot>,
     /// The longest lifetime of a token that its keys may sign, if the ring limits it.

@@ -122,7 +122,7 @@ impl Keeper {
         let refused = refused.map(|ring| ring.rank);
         let opened = (is_new && refused.is_none()).then(|| self.open_stored(local, loaded));
         let listed = opened.as_ref().and_then(|opened| opened.as_ref().ok()).filter(|opened| opened.is_listed);
-        // What is not authentic about it, such as an acceptance, proves nothing.
+        // An acceptance that is not authentic proves nothing.
         let own = local.applied.as_ref().map(|applied| applied.state.history.accepted_at).unwrap_or_default();
         let fallback = Rank { accepted_at: own, version: stored.version };
         local.stored = listed.map(|opened| opened.state.rank()).or(refused).unwrap_or(fallback);

@@ -1,4 +1,4 @@
-//! Reads a file of lines that are only appended, and that another process may replace: what was not read before.
+//! Reads the lines that were appended to a file since it was last read. Another process may replace the file.
 
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom};
