@@ -106,7 +106,7 @@ pub(crate) struct TokenRequestTiming {
     #[cfg(feature = "metrics")]
     start: tokio::time::Instant,
     #[cfg(feature = "metrics")]
-    method: &'static str,
+    method: std::sync::OnceLock<&'static str>,
 }
 
 /// The label of a request whose authentication method was not read.
@@ -116,17 +116,18 @@ const NO_METHOD: &str = "none";
 #[cfg(feature = "metrics")]
 impl TokenRequestTiming {
     pub(crate) fn start() -> Self {
-        Self { start: tokio::time::Instant::now(), method: NO_METHOD }
+        Self { start: tokio::time::Instant::now(), method: std::sync::OnceLock::new() }
     }
 
     /// Sets the method by which the request authenticates.
-    pub(crate) fn method(&mut self, method: &'static str) {
-        self.method = method;
+    pub(crate) fn method(&self, method: &'static str) {
+        let _ = self.method.set(method);
     }
 
     /// Records the time until now.
-    pub(crate) fn finish(self, outcome: &'static str) {
-        let labels = [("method", self.method), ("outcome", outcome)];
+    pub(crate) fn finish(&self, outcome: &'static str) {
+        let method = self.method.get().copied().unwrap_or(NO_METHOD);
+        let labels = [("method", method), ("outcome", outcome)];
         recorder::observe(TOKEN_REQUEST_DURATION, &labels, self.start.elapsed().as_secs_f64());
     }
 }
@@ -138,9 +139,9 @@ impl TokenRequestTiming {
         Self {}
     }
 
-    pub(crate) fn method(&mut self, _: &'static str) {}
+    pub(crate) fn method(&self, _: &'static str) {}
 
-    pub(crate) fn finish(self, _: &'static str) {}
+    pub(crate) fn finish(&self, _: &'static str) {}
 }
 
 /// Creates the histograms of token requests, so that they exist from the start.

@@ -159,7 +159,7 @@ fn token_answer(
     head: Head,
     body: Result<Bytes, TokenError>,
 ) -> impl Future<Output = OwnResponse> {
-    async move { server.inner.token.answer(&head, body).await }
+    async move { server.inner.token.answer(&head, &body).await }
 }
 
 impl<B> Future for EndpointFuture<B>

@@ -66,23 +66,19 @@ impl TokenPipeline {
         refusal
     }
 
-    /// Answers a request. `body` is its body, or the reason why its head or body is refused.
-    pub(super) async fn answer(&self, head: &Head, body: Result<Bytes, TokenError>) -> Response<Full<Bytes>> {
-        let (span, mut timing) = (telemetry::token_request(), TokenRequestTiming::start());
-        let request = match &body {
-            Ok(body) => span.in_scope(|| TokenRequest::read(&head.headers, body, &self.audience_parameter)),
-            Err(error) => Err(error.clone()),
+    /// Answers a request. `body` is its body, or the reason why its head or body is refused. It is a reference, since a future stores
+    /// each parameter twice.
+    pub(super) async fn answer(&self, head: &Head, body: &Result<Bytes, TokenError>) -> Response<Full<Bytes>> {
+        let (span, timing) = (telemetry::token_request(), TokenRequestTiming::start());
+        let body = match body {
+            Ok(body) => body,
+            Err(error) => return self.finish(&span, head, Err(error.clone()), &timing),
         };
-        let request = match request {
-            Ok(request) => request,
-            Err(error) => return self.finish(&span, head, Err(error), timing),
-        };
-        timing.method(request.credentials.kind());
         // Pinned in place: moving it into the span would store it twice in this future.
-        let token = pin!(self.token(head, request));
+        let token = pin!(self.token(head, body, &timing));
         let mut token = token.instrument(span);
         let result = (&mut token).await;
-        self.finish(token.span(), head, result, timing)
+        self.finish(token.span(), head, result, &timing)
     }
 
     /// Reports the result, and returns the response.
@@ -91,7 +87,7 @@ impl TokenPipeline {
         span: &Span,
         head: &Head,
         result: Result<TokenResponse, TokenError>,
-        timing: TokenRequestTiming,
+        timing: &TokenRequestTiming,
     ) -> Response<Full<Bytes>> {
         span.in_scope(|| self.report(&head.extensions, &result));
         timing.finish(result.as_ref().map_or_else(TokenError::outcome, |_| "done"));
@@ -103,7 +99,10 @@ impl TokenPipeline {
         response
     }
 
-    async fn token(&self, head: &Head, request: TokenRequest<'_>) -> Result<TokenResponse, TokenError> {
+    async fn token(&self, head: &Head, body: &[u8], timing: &TokenRequestTiming) -> Result<TokenResponse, TokenError> {
+        // A request that were a local of the caller as well would be stored twice in its future.
+        let request = TokenRequest::read(&head.headers, body, &self.audience_parameter)?;
+        timing.method(request.credentials.kind());
         let client = self.authenticator.authenticate(&request.credentials, head).await?;
         if request.has_ignored_audience {
             self.audience_parameter.was_sent_by(&client, &head.extensions);
