@@ -9,7 +9,9 @@ pub(super) struct SavedHead {
     method: Method,
     version: Version,
     extensions: Extensions,
-    /// The length of the URI, which is first.
+    /// The length of the scheme and the authority, which are first.
+    origin: usize,
+    /// The length of the URI.
     uri: usize,
     text: Text,
 }
@@ -44,6 +46,7 @@ impl Default for SavedHead {
             method: Method::GET,
             version: Version::default(),
             extensions: Extensions::new(),
+            origin: 0,
             uri: 0,
             text: Text { length: 0, first: [0; USUAL_LENGTH], long: Vec::new() },
         }
@@ -71,6 +74,7 @@ impl SavedHead {
             }
         }
         text.push(uri.authority().map_or("", Authority::as_str).as_bytes());
+        self.origin = text.length;
         text.push(uri.path_and_query().map_or("", PathAndQuery::as_str).as_bytes());
         self.uri = text.length;
         for (name, value) in headers {
@@ -91,10 +95,13 @@ impl SavedHead {
         Some(request)
     }
 
-    /// Adds the headers to a map, and returns the URI.
+    /// Adds the headers to a map, and returns the URI. `None` if the texts of its parts, one after the other, mean another origin, to
+    /// which the token must not be sent: the authority of `https://api.example.com` and the path `*` is `api.example.com*`.
     fn unpack_texts(&self, headers: &mut HeaderMap) -> Option<Uri> {
         let mut rest = self.text.bytes()?;
-        let uri = Uri::try_from(split(&mut rest, self.uri)?).ok()?;
+        let uri = split(&mut rest, self.uri)?;
+        let origin = uri.get(..self.origin)?;
+        let uri = Uri::try_from(uri).ok().filter(|uri| has_origin(uri, origin))?;
         while !rest.is_empty() {
             let prefix = u64::from_ne_bytes(*split(&mut rest, PREFIX)?.first_chunk()?);
             let (name_length, value_length) = ((prefix & !SENSITIVE) >> 32, prefix & u64::from(u32::MAX));
@@ -144,6 +151,15 @@ impl Text {
     }
 }
 
+/// Returns whether this is the text of the scheme and the authority of a URI.
+fn has_origin(uri: &Uri, text: &[u8]) -> bool {
+    let authority = match uri.scheme_str() {
+        None => Some(text),
+        Some(scheme) => text.strip_prefix(scheme.as_bytes()).and_then(|rest| rest.strip_prefix(b"://")),
+    };
+    authority == Some(uri.authority().map_or("", Authority::as_str).as_bytes())
+}
+
 /// Takes so many bytes from the beginning.
 fn split<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     let (first, rest) = bytes.split_at_checked(length)?;
@@ -184,6 +200,15 @@ mod tests {
             let unpacked = packed(&uri, &HeaderMap::new()).unpack_texts(&mut HeaderMap::new()).unwrap();
             assert_eq!(unpacked, uri);
             assert_eq!(unpacked.to_string(), uri.to_string());
+        }
+    }
+
+    #[test]
+    fn a_uri_whose_parts_mean_another_origin_in_one_text_is_not_unpacked() {
+        for authority in ["api.example.com", "api.example.com:8443"] {
+            let uri = Uri::builder().scheme("https").authority(authority).path_and_query("*").build().unwrap();
+            assert_eq!(uri.authority().unwrap(), authority);
+            assert_eq!(packed(&uri, &HeaderMap::new()).unpack_texts(&mut HeaderMap::new()), None);
         }
     }
 
