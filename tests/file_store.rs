@@ -446,7 +446,7 @@ async fn a_used_assertion_stays_used_over_a_restart_and_is_a_503_if_it_cannot_be
 }
 
 #[tokio::test]
-async fn used_credentials_are_in_the_folder_of_the_revocations_unless_their_own_path_is_set() {
+async fn used_credentials_are_beside_the_revocations_unless_their_own_path_is_set() {
     let (folder, path) = folder();
     let [revoked, used] = ["state/revoked", "used"].map(|name| folder.path().join(name));
     fs::create_dir(folder.path().join("state")).unwrap();
@@ -456,7 +456,17 @@ async fn used_credentials_are_in_the_folder_of_the_revocations_unless_their_own_
         assert_eq!(store.check_and_insert(&id, at(NOW + 60), at(NOW)).await.unwrap(), Replay::Fresh);
     };
     use_one(builder().clock(clock()).open().await.unwrap()).await;
-    assert!(folder.path().join("state/clients.toml.used").exists());
+    assert!(folder.path().join("state/revoked.used").exists());
     use_one(builder().clock(clock()).used_credentials_at(&used).open().await.unwrap()).await;
     assert!(used.exists());
+
+    // The files of two stores have one name in two folders, and their revocations are in one folder.
+    for store in ["one", "two"] {
+        fs::create_dir(folder.path().join(store)).unwrap();
+        let clients = folder.path().join(store).join("clients.toml");
+        let revoked = folder.path().join(format!("state/{store}.revoked"));
+        let builder = FileStore::builder(clients).create_missing().revocations_at(revoked).clock(clock());
+        use_one(builder.open().await.unwrap()).await;
+        assert!(folder.path().join(format!("state/{store}.used")).exists(), "{store}");
+    }
 }

@@ -347,9 +347,12 @@ async fn postgres_tables_without_the_index_get_one_also_for_what_a_version_witho
     has(&store, &["kube"]).await;
     assert_eq!(revision().await, before, "the index is no change of a client");
     let insert = "INSERT INTO tcc_clients (id, revision, record) VALUES";
-    run(format!("{insert} ('other', nextval('tcc_revision'), '{}')", record("other"))).await;
     run(format!("{insert} ('broken', nextval('tcc_revision'), '{{\"credentials\": 5}}')")).await;
     has(&store, &["kube"]).await;
+    run(format!("{insert} ('other', nextval('tcc_revision'), '{}')", record("other"))).await;
+    let keys = with("any", account()).workload_keys();
+    let error = common::chain(&store.find_by_workload(&keys).await.unwrap_err());
+    assert!(error.contains("the index of workloads lacks the client \"other\""), "{error}");
     let store = postgres(&server.url()).await;
     has(&store, &["kube", "other"]).await;
     run("DELETE FROM tcc_clients WHERE id = 'kube'".to_owned()).await;
@@ -379,6 +382,12 @@ async fn a_postgres_role_that_may_not_add_the_index_is_told_what_the_owner_must_
     assert!(reader.find(&ClientId::from_static("kube")).await.unwrap().is_some());
     let (_, statements) = said.split_once("owner of the tables: ").unwrap();
     run(statements).await;
+    // The tables have the index, which no process has completed yet.
+    let early = postgres(&of("reader")).await;
+    for reader in [&reader, &early] {
+        let error = common::chain(&reader.find_by_workload(&keys).await.unwrap_err());
+        assert!(error.contains("the index of workloads lacks the client \"kube\""), "{error}");
+    }
     has(&postgres(&of("runtime")).await, &["kube"]).await;
     has(&reader, &["kube"]).await;
 }
@@ -402,6 +411,19 @@ async fn redis_without_the_index_is_an_error_until_a_process_that_starts_makes_i
         has(&redis(&server).await, &["kube"]).await;
         has(&store, &["kube"]).await;
     }
+    // A client changes while only its own list is missing, and its former entry stays.
+    server.ask("DEL {tcc}:indexed");
+    let moved = |client: &RegisteredClient| client.edit().credential(spiffe(SVID)).without_credential("1");
+    store.update(&ClientId::from_static("kube"), moved).await.unwrap();
+    let _index = redis(&server).await;
+    has(&store, &[]).await;
+    store.create(with("next", account())).await.unwrap();
+    has(&store, &["next"]).await;
+    store.delete(&ClientId::from_static("next")).await.unwrap();
+    let back = |client: &RegisteredClient| client.edit().credential(account());
+    store.update(&ClientId::from_static("kube"), back).await.unwrap();
+    has(&store, &["kube"]).await;
+
     // A version without the index deletes the client, and another one is registered under its id.
     server.ask("HDEL {tcc}:clients kube");
     server.ask("ZREM {tcc}:ids kube");

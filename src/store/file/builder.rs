@@ -36,8 +36,10 @@ impl FileStoreBuilder {
         self
     }
 
-    /// Sets the path of the file of used credentials ([`ReplayLog`](crate::store::ReplayLog)). The default is `NAME.used`, in the folder
-    /// of the file of revocations. The file is created with the first use.
+    /// Sets the path of the file of used credentials ([`ReplayLog`](crate::store::ReplayLog)). The default is the path of
+    /// the file of revocations with the extension `.used` instead of `.revoked`, which is `NAME.used` unless
+    /// [`revocations_at`](Self::revocations_at) is set; if it has another extension or none, `.used` is added. The file is created with
+    /// the first use.
     pub fn used_credentials_at(mut self, path: impl Into<PathBuf>) -> Self {
         self.backend.used = Some(path.into());
         self
@@ -69,15 +71,21 @@ impl FileStoreBuilder {
             }
             let memory = MemoryStore::with(clock, longest_token_lifetime);
             let revocations = revocations.unwrap_or_else(|| write::sibling(&path, ".revoked"));
-            let used = used.unwrap_or_else(|| {
-                let own = write::sibling(&path, ".used");
-                own.file_name().map_or_else(|| own.clone(), |name| revocations.with_file_name(name))
-            });
+            let used = used.unwrap_or_else(|| beside(&revocations));
             Shared::open(path, revocations, used, memory, call_timeout)
         });
         let shared = Arc::new(opened.await.map_err(|error| FileFault::new(&named, None, error))??);
         shared.follow();
         Ok(FileStore { shared })
+    }
+}
+
+/// Returns the path of the file of used credentials of a store with this file of revocations. It depends on nothing else, so that two
+/// stores have the same file only if they share their revocations.
+fn beside(revocations: &Path) -> PathBuf {
+    match revocations.extension() {
+        Some(extension) if extension == "revoked" => revocations.with_extension("used"),
+        _ => write::sibling(revocations, ".used"),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::fault::FileFault;
@@ -23,7 +25,7 @@ pub(super) struct Journal {
     /// Known entries that are missing in the file.
     missing: Vec<Revocation>,
     /// Whether lines were missing since this was last taken.
-    has_lost: bool,
+    has_lost: Arc<AtomicBool>,
     /// Why the missing entries could not be written again. Kept so that it is logged once.
     write_error: Option<String>,
 }
@@ -33,15 +35,8 @@ pub(super) struct Journal {
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 
 impl Journal {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            known: HashSet::new(),
-            read: Place::default(),
-            missing: Vec::new(),
-            has_lost: false,
-            write_error: None,
-        }
+    pub(super) fn new(path: PathBuf, has_lost: Arc<AtomicBool>) -> Self {
+        Self { path, known: HashSet::new(), read: Place::default(), missing: Vec::new(), has_lost, write_error: None }
     }
 
     pub(super) fn append(&mut self, revocations: &[Revocation]) -> io::Result<()> {
@@ -76,11 +71,6 @@ impl Journal {
         }
         self.write_error = error;
         Ok(())
-    }
-
-    /// Returns whether lines were missing since the last call.
-    pub(super) fn take_loss(&mut self) -> bool {
-        std::mem::take(&mut self.has_lost)
     }
 
     /// Returns the clients that were disabled or deleted and whose tokens are still revoked.
@@ -143,7 +133,7 @@ impl Journal {
             let lasts = |revocation: &&Revocation| revocation.expires_at() > now.after(MARGIN).as_secs();
             let missing = self.known.iter().filter(|known| !there.contains(*known)).filter(lasts);
             self.missing = missing.cloned().collect();
-            self.has_lost |= !self.missing.is_empty();
+            self.has_lost.fetch_or(!self.missing.is_empty(), Ordering::SeqCst);
         }
         Ok(())
     }
@@ -192,7 +182,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let key = |id: &str, seconds| Revocation::key(id, std::time::UNIX_EPOCH, Duration::from_secs(seconds));
-        let mut journal = Journal::new(path.clone());
+        let has_lost = Arc::new(AtomicBool::new(false));
+        let mut journal = Journal::new(path.clone(), has_lost.clone());
         // The line is followed by more bytes than are compared at each poll.
         let last = "x".repeat(lines::TAIL);
         journal.append(&[key("short", 10), key("one", 20_000)]).unwrap();
@@ -208,7 +199,7 @@ mod tests {
         };
         journal.compact(UnixTime::from_secs(10_000).unwrap(), report).unwrap();
         assert_eq!(told, [key("two", 20_000)]);
-        assert!(journal.take_loss(), "the former line is missing");
+        assert!(has_lost.load(Ordering::SeqCst), "the former line is missing");
         let kept = fs::read_to_string(&path).unwrap();
         assert!(kept.contains("two") && kept.contains("one") && !kept.contains("short"), "{kept}");
     }

@@ -23,6 +23,9 @@ pub(super) struct Place {
     stamp: Option<Stamp>,
 }
 
+/// The length of a file that counts as another one than any file.
+const ANOTHER_FILE: u64 = u64::MAX;
+
 /// How many bytes are compared again. Most lines are longer.
 pub(super) const TAIL: usize = 256;
 
@@ -70,7 +73,12 @@ pub(super) fn unread(path: &Path, read: &Place, has_known: bool) -> io::Result<U
 impl Place {
     /// Returns a place of which the file counts as another one, so that all of it is read.
     pub(super) fn of_another_file() -> Self {
-        Self { length: u64::MAX, ..Self::default() }
+        Self { length: ANOTHER_FILE, ..Self::default() }
+    }
+
+    /// Returns whether this is the stamp of the file when it was read. `None` stands for no file.
+    pub(super) fn has(&self, stamp: Option<&Stamp>) -> bool {
+        self.length != ANOTHER_FILE && self.stamp.as_ref() == stamp
     }
 
     pub(super) fn remember_tail(&mut self, read: &[u8]) {

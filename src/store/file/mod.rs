@@ -11,6 +11,9 @@ mod stamp;
 mod system;
 #[cfg(test)]
 mod tests;
+mod turns;
+#[cfg(test)]
+mod turns_tests;
 mod used;
 #[cfg(test)]
 mod used_tests;
@@ -27,6 +30,7 @@ pub use self::builder::{FileSettings, FileStoreBuilder};
 pub use self::fault::FileFault;
 pub use self::keys::FileKeyStore;
 use self::shared::{LOCK_TIMEOUT, Shared};
+use self::turns::Turns;
 use super::{
     AdminError, ChangeFeed, Changes, ClientAdmin, ClientChange, ClientStore, ClientWrite, Cursor, DynFuture,
     MemoryStore, Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError, StoreFuture,
@@ -55,10 +59,12 @@ use crate::registration::{RegisteredClient, WorkloadKey};
 /// 5. Revocations are appended to the file `NAME.revoked` in the same folder before they are acknowledged. A line that cannot
 ///    be read is kept, and the feed fails until the line is corrected, since it may be a revocation. Entries that disappear
 ///    from the file while a process runs, for example after a restore from an older copy, stay revoked, are written again and
-///    are [reported](crate::event::Outcome::StoreLostData).
-/// 6. Used credentials ([`ReplayLog`]) are appended to the file `NAME.used` and synced before they are accepted, each under the lock
-///    of that file, and the file is rewritten when most of its entries have expired. Each use waits for the disk, which limits how many
-///    assertions a second are accepted. A store that cannot write the file returns an error, and the caller gets a 503. A line that
+///    are [reported](crate::event::Outcome::StoreLostData). The file is read four times a second. While it was last read more than 5
+///    seconds ago, as on a slow disk or in a runtime without a free thread for blocking calls, the feed fails as well.
+/// 6. Used credentials ([`ReplayLog`]) are appended to the file `NAME.used` (beside the revocations, see
+///    [`used_credentials_at`](FileStoreBuilder::used_credentials_at)) and synced before they are accepted, each under the lock
+///    of that file, and the file is rewritten when most of its entries have expired. Entries that disappear while a process runs are
+///    written again. Each use waits for the disk and for the uses before it, which limits how many assertions a second are accepted. A store that cannot write the file returns an error, and the caller gets a 503. A line that
 ///    cannot be read is an error as well, since it may be a used credential.
 /// 7. A writer holds the operating system's lock on `NAME.lock`, a file that is never removed.
 ///
@@ -120,14 +126,24 @@ impl FileStore {
         self.shared.fault()
     }
 
-    /// Runs file access on a thread for blocking calls.
+    /// Runs file access on a thread for blocking calls, after the other calls of its kind.
     async fn blocking<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
+        kind: fn(&Calls) -> &Turns,
         work: impl FnOnce(&Shared) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
         let shared = self.shared.clone();
-        tokio::task::spawn_blocking(move || work(&shared)).await.map_err(StoreError::new)?
+        kind(&self.shared.calls).run(move || work(&shared)).await?
     }
+}
+
+/// The kinds of file access. Each has a file or a lock that its calls wait for, so calls of one kind do not wait for another.
+#[derive(Default)]
+struct Calls {
+    changes: Turns,
+    reads: Turns,
+    revocations: Turns,
+    uses: Turns,
 }
 
 const LOST: &str = "revocations are missing in their file: it was removed, emptied or restored from an older copy";
@@ -157,48 +173,55 @@ impl ClientStore for FileStore {
 impl ClientAdmin for FileStore {
     /// The feed is in memory, and follows from what has changed in the file.
     fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
-        StoreFuture::new(self.blocking(move |shared| {
-            let (write, conditions, _) = change.into_parts(shared.memory.now(), shared.memory.longest_token_lifetime());
-            let holds = |revision_of: &dyn Fn(&ClientId) -> Option<Revision>| {
-                conditions.iter().all(|(id, revision)| revision_of(id) == Some(*revision))
-            };
-            shared.edit(|clients, revision_of| match write {
-                _ if !holds(revision_of) => Err(AdminError::Conflict),
-                ClientWrite::Create(client) => {
-                    if clients.iter().any(|other| other.id() == client.id()) {
-                        return Err(AdminError::Exists);
+        StoreFuture::new(self.blocking(
+            |calls| &calls.changes,
+            move |shared| {
+                let (write, conditions, _) =
+                    change.into_parts(shared.memory.now(), shared.memory.longest_token_lifetime());
+                let holds = |revision_of: &dyn Fn(&ClientId) -> Option<Revision>| {
+                    conditions.iter().all(|(id, revision)| revision_of(id) == Some(*revision))
+                };
+                shared.edit(|clients, revision_of| match write {
+                    _ if !holds(revision_of) => Err(AdminError::Conflict),
+                    ClientWrite::Create(client) => {
+                        if clients.iter().any(|other| other.id() == client.id()) {
+                            return Err(AdminError::Exists);
+                        }
+                        clients.push(Arc::new(client));
+                        Ok(())
                     }
-                    clients.push(Arc::new(client));
-                    Ok(())
-                }
-                ClientWrite::Replace(client, revision) => {
-                    if revision_of(client.id()).ok_or(AdminError::NotFound)? != revision {
-                        return Err(AdminError::Conflict);
+                    ClientWrite::Replace(client, revision) => {
+                        if revision_of(client.id()).ok_or(AdminError::NotFound)? != revision {
+                            return Err(AdminError::Conflict);
+                        }
+                        let old = clients.iter_mut().find(|other| other.id() == client.id());
+                        *old.ok_or(AdminError::NotFound)? = Arc::new(client);
+                        Ok(())
                     }
-                    let old = clients.iter_mut().find(|other| other.id() == client.id());
-                    *old.ok_or(AdminError::NotFound)? = Arc::new(client);
-                    Ok(())
-                }
-                ClientWrite::Delete(id) => {
-                    let before = clients.len();
-                    clients.retain(|client| *client.id() != id);
-                    if clients.len() == before { Err(AdminError::NotFound) } else { Ok(()) }
-                }
-            })
-        }))
+                    ClientWrite::Delete(id) => {
+                        let before = clients.len();
+                        clients.retain(|client| *client.id() != id);
+                        if clients.len() == before { Err(AdminError::NotFound) } else { Ok(()) }
+                    }
+                })
+            },
+        ))
     }
 
     fn create_all(&self, new: Vec<RegisteredClient>) -> StoreFuture<'_, usize> {
         StoreFuture::new(async move {
-            self.blocking(|shared| {
-                shared.edit(|clients, _| {
-                    let before = clients.len();
-                    let mut ids: HashSet<_> = clients.iter().map(|client| client.id().clone()).collect();
-                    let new = new.into_iter().filter(|client| ids.insert(client.id().clone()));
-                    clients.extend(new.map(Arc::new));
-                    Ok(clients.len() - before)
-                })
-            })
+            self.blocking(
+                |calls| &calls.changes,
+                |shared| {
+                    shared.edit(|clients, _| {
+                        let before = clients.len();
+                        let mut ids: HashSet<_> = clients.iter().map(|client| client.id().clone()).collect();
+                        let new = new.into_iter().filter(|client| ids.insert(client.id().clone()));
+                        clients.extend(new.map(Arc::new));
+                        Ok(clients.len() - before)
+                    })
+                },
+            )
             .await
             .map_err(|error| match error {
                 AdminError::Store(error) => error,
@@ -210,7 +233,7 @@ impl ClientAdmin for FileStore {
     fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>> {
         StoreFuture::new(async move {
             // Includes the changes that another process has just written.
-            self.blocking(Shared::read_now).await?;
+            self.blocking(|calls| &calls.reads, Shared::read_now).await?;
             self.shared.memory.load(id).await
         })
     }
@@ -223,7 +246,7 @@ impl ClientAdmin for FileStore {
         StoreFuture::new(async move {
             // Only the first page reads the file. The others come from memory.
             if after.is_none() {
-                self.blocking(Shared::read_now).await?;
+                self.blocking(|calls| &calls.reads, Shared::read_now).await?;
             }
             self.shared.memory.list(after, limit).await
         })
@@ -250,13 +273,17 @@ impl ChangeFeed for FileStore {
 
 impl RevocationStore for FileStore {
     fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
-        StoreFuture::new(async move { self.blocking(|shared| shared.revoke(revocation)).await })
+        StoreFuture::new(
+            async move { self.blocking(|calls| &calls.revocations, |shared| shared.revoke(revocation)).await },
+        )
     }
 
     fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
         StoreFuture::new(async move {
             let purged = self.shared.memory.purge(now).await?;
-            self.blocking(move |shared| shared.compact(now).and(shared.compact_used(now))).await?;
+            let revoked = self.blocking(|calls| &calls.revocations, move |shared| shared.compact(now)).await;
+            let used = self.blocking(|calls| &calls.uses, move |shared| shared.compact_used(now)).await;
+            revoked.and(used)?;
             Ok(purged)
         })
     }
@@ -274,7 +301,9 @@ impl ReplayLog for FileStore {
         now: SystemTime,
     ) -> StoreFuture<'a, Replay> {
         let id = *id;
-        StoreFuture::new(async move { self.blocking(move |shared| shared.use_once(id, expires_at, now)).await })
+        StoreFuture::new(async move {
+            self.blocking(|calls| &calls.uses, move |shared| shared.use_once(id, expires_at, now)).await
+        })
     }
 }
 

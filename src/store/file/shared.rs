@@ -2,15 +2,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 use super::fault::FileFault;
 use super::journal::Journal;
 use super::stamp::Stamp;
 use super::system::{System, stamp};
 use super::used::Used;
-use super::{client_file, operators_text, write};
+use super::{Calls, client_file, operators_text, write};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::crypto::sha256;
@@ -20,6 +23,10 @@ use crate::store::{AdminError, MemoryStore, Replay, ReplayId, Revision, Revocati
 /// How often the file is read. New content is used only if two reads find the same, so that a partially written file is not
 /// used.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
+
+/// A poll of the revocations that is later than this is an error of the feed, so that the age of a view is true. Longer than the time that
+/// a poll waits for a revocation of this process, which may wait for another process.
+const LATE: Duration = Duration::from_secs(5);
 
 /// The default of how long to wait for other processes that write the clients. Writing a large file takes up to two seconds, and several
 /// processes may wait.
@@ -31,6 +38,8 @@ const MAX_READS: u32 = 40;
 
 /// How many clients one message lists.
 const MAX_NAMED: usize = 5;
+
+const POLLS: [fn(&Shared); 3] = [Shared::poll_journal, Shared::poll_clients, Shared::poll_used];
 
 /// The state behind several locks, so that only writers wait while a large file is read or written. A thread that takes several
 /// of them takes them in this order.
@@ -45,6 +54,9 @@ pub(super) struct Shared {
     used: Mutex<Used>,
     /// Held only briefly.
     state: Mutex<State>,
+    pub(super) calls: Calls,
+    /// Whether entries of the file of revocations were missing. Read without waiting for the journal.
+    has_lost: Arc<AtomicBool>,
     pub(super) system: System,
     lock_timeout: Duration,
 }
@@ -71,6 +83,8 @@ struct State {
     fault: Option<FileFault>,
     /// Why revocations of other processes may be unknown here.
     journal_fault: Option<FileFault>,
+    /// When the last successful read of the revocations began.
+    journal_read: Option<Instant>,
 }
 
 /// The digest of the content of the file, or the reason why it cannot be read.
@@ -98,13 +112,16 @@ impl Shared {
         memory: MemoryStore,
         lock_timeout: Duration,
     ) -> Result<Self, FileFault> {
-        let (journal, used) = (Mutex::new(Journal::new(journal)), Mutex::new(Used::new(used)));
-        let (clients, state, system) = (Mutex::default(), Mutex::default(), System::default());
-        let shared = Self { path, memory, clients, journal, used, state, system, lock_timeout };
+        let has_lost = Arc::new(AtomicBool::new(false));
+        let (journal, used) = (Mutex::new(Journal::new(journal, has_lost.clone())), Mutex::new(Used::new(used)));
+        let (clients, state, calls, system) = (Mutex::default(), Mutex::default(), Calls::default(), System::default());
+        let shared = Self { path, memory, clients, journal, used, state, calls, has_lost, system, lock_timeout };
         let read = (shared.system.read)(&shared.path);
         let content = Content::of(&read);
         let clients = parse(&shared.path, read, None)?;
+        let started = Instant::now();
         shared.follow_journal()?;
+        lock(&shared.state).journal_read = Some(started);
         lock(&shared.used).read(UnixTime::at(shared.memory.now()))?;
         // A disabled client has no valid tokens, even if it was disabled while no server was running.
         let replaced = shared.memory.replace_all(&clients);
@@ -122,25 +139,55 @@ impl Shared {
         state.fault.clone().or_else(|| state.journal_fault.clone())
     }
 
-    /// Returns an error while the journal may contain a revocation that is unknown here.
+    /// Returns an error while the journal may contain a revocation that is unknown here: it has a fault, or the poll is late, as when
+    /// the runtime has no thread left for it.
     pub(super) fn check_journal(&self) -> Result<(), StoreError> {
-        lock(&self.state).journal_fault.clone().map_or(Ok(()), |fault| Err(StoreError::new(fault)))
+        let state = lock(&self.state);
+        if let Some(fault) = &state.journal_fault {
+            return Err(StoreError::new(fault.clone()));
+        }
+        let age = state.journal_read.map(|read| read.elapsed());
+        match age.filter(|age| *age <= LATE) {
+            Some(_) => Ok(()),
+            None => Err(StoreError::new(format!(
+                "the file of revocations was last read {} seconds ago: the disk is slow, or the runtime has no thread left for blocking \
+                 calls",
+                age.unwrap_or_default().as_secs()
+            ))),
+        }
     }
 
-    /// Checks both files for changes.
+    /// Checks the files for changes.
     #[cfg(test)]
     pub(super) fn poll(&self) {
-        self.poll_journal();
-        self.poll_clients();
+        for poll in POLLS {
+            poll(self);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_journal_free(&self) -> bool {
+        self.journal.try_lock().is_ok()
     }
 
     fn poll_journal(&self) {
+        let started = Instant::now();
         let fault = self.follow_journal().err();
         let mut state = lock(&self.state);
+        if fault.is_none() {
+            state.journal_read = Some(started);
+        }
         if let Some(fault) = fault.as_ref().filter(|fault| state.journal_fault.as_ref() != Some(fault)) {
             tracing::warn!("{fault}; the feed of revocations fails until this is fixed");
         }
         state.journal_fault = fault;
+    }
+
+    fn poll_used(&self) {
+        // A thread that uses a credential reads the file.
+        if let Ok(mut used) = self.used.try_lock() {
+            used.poll(UnixTime::at(self.memory.now()));
+        }
     }
 
     fn poll_clients(&self) {
@@ -338,7 +385,7 @@ impl Shared {
 
     /// Returns whether entries of the file were missing since the last call.
     pub(super) fn take_loss(&self) -> bool {
-        lock(&self.journal).take_loss()
+        self.has_lost.swap(false, Ordering::SeqCst)
     }
 
     /// Returns the clients that the new content enables, although they were disabled or deleted recently.
@@ -349,10 +396,10 @@ impl Shared {
         enabled.filter(|client| !self.memory.has_enabled(client.id())).map(|client| client.id().clone()).collect()
     }
 
-    /// Polls both files for as long as the store has a handle. Each has its own task, so that revocations do not wait for a
+    /// Polls the files for as long as the store has a handle. Each has its own task, so that revocations do not wait for a
     /// large file of clients.
     pub(super) fn follow(self: &Arc<Self>) {
-        for poll in [Self::poll_journal, Self::poll_clients] {
+        for poll in POLLS {
             let weak = Arc::downgrade(self);
             tokio::spawn(async move {
                 loop {

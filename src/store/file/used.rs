@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::FileFault;
 use super::lines::{self, Place, Unread, is_whole};
+use super::system::stamp;
 use super::write;
 use crate::clock::UnixTime;
 use crate::object::Object;
@@ -22,10 +23,6 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many lines of expired entries the file may have in addition to as many as those of the others.
 const EXPIRED_LINES: usize = 1_000;
-
-/// An entry counts as missing only if it would have stayed in the file for at least this long, since the clock of the process that
-/// rewrote the file may be ahead.
-const MARGIN: Duration = Duration::from_secs(60);
 
 pub(super) struct Used {
     path: PathBuf,
@@ -62,11 +59,13 @@ impl Used {
         }
         let former = self.entries.end_of(&id);
         let replay = self.entries.check_and_insert(id, expires_at, now)?;
-        if replay == Replay::Fresh
-            && let Err(error) = self.append(id, expires_at)
-        {
-            self.entries.restore(id, former);
-            return Err(error);
+        if replay == Replay::Fresh {
+            if let Err(error) = self.append(id, expires_at) {
+                self.entries.restore(id, former);
+                return Err(error);
+            }
+            // So that the new line is missed if it disappears. The next call reads it if this one cannot.
+            let _ = self.read(now);
         }
         Ok(replay)
     }
@@ -103,7 +102,8 @@ impl Used {
         place.remember_tail(&bytes);
         self.read = place;
         if is_another {
-            let missing = self.entries.lasting(now.after(MARGIN)).filter(|id| !there.contains(*id)).count();
+            // Another process removes an entry only a minute after its end, so its clock may be ahead by that.
+            let missing = self.entries.lasting(now).filter(|id| !there.contains(*id)).count();
             if missing > 0 {
                 self.rewrite()?;
                 tracing::warn!(
@@ -114,6 +114,17 @@ impl Used {
             }
         }
         Ok(())
+    }
+
+    /// Reads the file if it has changed, so that entries that are missing in it are written again while a process knows them. Waits for no
+    /// other process: the next poll tries again. An error is left to the next use, which returns it.
+    pub(super) fn poll(&mut self, now: UnixTime) {
+        if self.read.has(stamp(&self.path).as_ref()) {
+            return;
+        }
+        if let Ok(_lock) = write::Lock::take(&self.path, Duration::ZERO) {
+            let _ = self.read(now);
+        }
     }
 
     /// Removes expired entries, if there are any.

@@ -4,10 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::used::Used;
+use super::write;
 use crate::clock::UnixTime;
 use crate::store::{Replay, ReplayId, StoreError};
 
@@ -179,6 +181,37 @@ fn entries_that_an_older_copy_of_the_file_lacks_are_known_and_written_again() {
         assert_eq!(uses(&mut used, "b"), Replay::Seen);
         assert_eq!(uses(&mut files.open(), "c"), Replay::Seen, "also after a restart");
     }
+}
+
+#[test]
+fn a_poll_notices_that_entries_are_missing_and_writes_them_again_up_to_their_last_second() {
+    let files = Files::new();
+    let mut used = files.open();
+    used.poll(at(0));
+    assert!(
+        !files.path.exists() && fs::read_dir(&files.folder).unwrap().count() == 0,
+        "nothing is written without a use"
+    );
+    assert_eq!(uses(&mut used, "a"), Replay::Fresh);
+    for now in [0, 999] {
+        fs::write(&files.path, "").unwrap();
+        used.poll(at(now));
+        assert_eq!(files.lines(), 1, "{now}");
+        fs::remove_file(&files.path).unwrap();
+        used.poll(at(now));
+        assert_eq!(use_at(&mut files.open(), "a", 999).unwrap(), Replay::Seen, "{now}: after a restart");
+    }
+    // Another process writes: it is read later.
+    fs::write(&files.path, "").unwrap();
+    let held = write::Lock::take(&files.path, Duration::ZERO).unwrap();
+    used.poll(at(0));
+    assert_eq!(files.lines(), 0);
+    drop(held);
+    used.poll(at(0));
+    assert_eq!(files.lines(), 1);
+    fs::write(&files.path, "").unwrap();
+    used.poll(at(1_000));
+    assert_eq!(files.lines(), 0, "it has expired");
 }
 
 #[test]

@@ -24,13 +24,7 @@ impl ClientStore for PostgresStore {
     fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
         StoreFuture::new(async move {
             let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-            let found = self.call(async |connection| {
-                sqlx::query_as::<_, (bool, Vec<String>)>(workloads::FIND).bind(keys).fetch_one(connection).await
-            });
-            let (is_standby, ids) = found.await?;
-            if is_standby {
-                return Err(StoreError::new(feed::STANDBY));
-            }
+            let ids = workloads::find(self, &keys).await?;
             let ids: Result<_, _> = ids.iter().map(|id| id.parse().map_err(StoreError::new)).collect();
             Ok(Some(ids?))
         })

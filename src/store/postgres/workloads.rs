@@ -6,6 +6,7 @@
 
 use sqlx::PgConnection;
 
+use super::{PostgresStore, feed};
 use crate::registration::RegisteredClient;
 use crate::store::StoreError;
 use crate::store::sql::{self, failed};
@@ -20,12 +21,20 @@ const COLUMN: &str = r#"
 
 /// Finds the clients of any of these keys. `MATERIALIZED`, since Postgres otherwise reads the whole table in the hope that two rows
 /// come early.
-pub(super) const FIND: &str = "SELECT pg_is_in_recovery(), ARRAY(
+///
+/// Also returns whether there are clients that are not in the index. `ORDER BY`, for the same reason: it excludes all but an index with
+/// that order, of which the partial one is the smallest.
+const FIND: &str = r#"SELECT pg_is_in_recovery(), ARRAY(
     WITH found AS MATERIALIZED (SELECT id FROM tcc_clients WHERE workloads && $1::text[])
-    SELECT id FROM found LIMIT 2)";
+    SELECT id FROM found LIMIT 2),
+    EXISTS (SELECT FROM (SELECT id FROM tcc_clients
+        WHERE workloads IS NULL AND record LIKE '%"credentials"%' ORDER BY id LIMIT 1) AS unindexed)"#;
 
 /// How many clients are added to the index in one statement.
 const INDEXED_AT_ONCE: i64 = 1_000;
+
+/// How many clients that are not in the index a search reads at once. The first one is nearly always a reason to stop.
+const REFUSED_AT_ONCE: i64 = 10;
 
 /// Returns the column of a client, with spaces between the keys.
 pub(super) fn of(client: &RegisteredClient) -> Option<String> {
@@ -63,14 +72,58 @@ async fn is_complete(connection: &mut PgConnection) -> Result<bool, StoreError> 
     Ok(sqlx::query_scalar::<_, i64>(parts).fetch_one(connection).await.map_err(failed)? == 2)
 }
 
+/// Returns the clients of any of these workloads.
+pub(super) async fn find(store: &PostgresStore, keys: &[String]) -> Result<Vec<String>, StoreError> {
+    let mut are_checked = false;
+    loop {
+        let found = sqlx::query_as::<_, (bool, Vec<String>, bool)>(FIND).bind(keys);
+        let (is_standby, ids, has_unindexed) = store.call(async |connection| found.fetch_one(connection).await).await?;
+        if is_standby {
+            return Err(StoreError::new(feed::STANDBY));
+        }
+        if are_checked || !has_unindexed {
+            return Ok(ids);
+        }
+        // Then searches again, since the index may have been completed between the two.
+        refuse_unindexed(store).await?;
+        are_checked = true;
+    }
+}
+
+/// Returns an error if a client with a credential is not in the index. Records that this version does not understand stay out of it.
+async fn refuse_unindexed(store: &PostgresStore) -> Result<(), StoreError> {
+    let mut after = String::new();
+    loop {
+        let page = store.call(async |connection| unindexed(connection, &after, REFUSED_AT_ONCE).await).await?;
+        let Some((last, ..)) = page.last() else { return Ok(()) };
+        after.clone_from(last);
+        let mut clients = page.iter().filter_map(|(_, _, record)| sql::client(record).ok());
+        if let Some(client) = clients.find(|client| of(client).is_some()) {
+            return Err(StoreError::new(format!(
+                "the index of workloads lacks the client {:?}: another process is adding it, or it was written without the index; \
+                 restart a process whose role may change clients, which adds it",
+                client.id().as_str()
+            )));
+        }
+    }
+}
+
+/// Returns a page of the clients that were written without the index: id, revision and record.
+async fn unindexed(
+    connection: &mut PgConnection,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<(String, i64, String)>, sqlx::Error> {
+    let page = r#"SELECT id, revision, record FROM tcc_clients
+        WHERE workloads IS NULL AND record LIKE '%"credentials"%' AND id > $1 ORDER BY id LIMIT $2"#;
+    sqlx::query_as(page).bind(after).bind(limit).fetch_all(connection).await
+}
+
 /// Adds the clients that were written without the index.
 async fn index_all(connection: &mut PgConnection) -> Result<(), StoreError> {
     let mut after = String::new();
     loop {
-        let page = r#"SELECT id, revision, record FROM tcc_clients
-            WHERE workloads IS NULL AND record LIKE '%"credentials"%' AND id > $1 ORDER BY id LIMIT $2"#;
-        let page = sqlx::query_as::<_, (String, i64, String)>(page).bind(&after).bind(INDEXED_AT_ONCE);
-        let page = page.fetch_all(&mut *connection).await.map_err(failed)?;
+        let page = unindexed(connection, &after, INDEXED_AT_ONCE).await.map_err(failed)?;
         let Some((last, ..)) = page.last() else { return Ok(()) };
         after.clone_from(last);
         let (mut ids, mut revisions, mut columns) = (Vec::new(), Vec::new(), Vec::new());

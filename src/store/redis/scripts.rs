@@ -164,7 +164,8 @@ return {'done', told(place)}
 ";
 
 /// Arguments: the workloads. Returns whether there are clients, and at most two ids. An entry counts only for the revision that it was
-/// made for, since a version of this crate without the index does not remove it. A replica refuses it.
+/// made for, since a version of this crate without the index does not remove it; and only if the client's own list has the workload, since
+/// an entry stays if it changes after that list was evicted. A replica refuses it.
 const FIND_BY_WORKLOAD: &str = "
 redis.call('DEL', nothing)
 if not redis.call('HMGET', clients, '')[1] then return {0} end
@@ -180,7 +181,8 @@ for i = 3, #ARGV do
     for _, member in ipairs(page) do
       local id = string.sub(member, #ARGV[i] + 2)
       local record, entry = redis.call('HMGET', clients, id)[1], redis.call('HMGET', indexed, id)[1]
-      if not seen[id] and record and entry and string.match(record, '^%d+') == string.match(entry, '^%d+') then
+      local is_current = record and entry and string.match(record, '^%d+') == string.match(entry, '^%d+')
+      if not seen[id] and is_current and string.find(entry .. ' ', ' ' .. ARGV[i] .. ' ', 1, true) then
         seen[id] = true
         table.insert(found, id)
         if #found == 3 then return found end
