@@ -51,7 +51,7 @@ use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tower_client_credentials::clock::Rfc3339;
-use tower_client_credentials::registration::{ClientError, MayGrant, RegisteredClient, RegisteredSecret};
+use tower_client_credentials::registration::{ClientError, MayGrant, RegisteredClient, RegisteredSecret, SpiffeId};
 use tower_client_credentials::scope::InvalidScope;
 use tower_client_credentials::secret::StoredSecret;
 use tower_client_credentials::store::{
@@ -195,6 +195,15 @@ struct Create {
     details: Details,
 }
 
+/// The options that list what a client may give to other clients.
+const MAY_GRANT: [&str; 5] = [
+    "may_grant_scope",
+    "may_grant_audience",
+    "may_grant_spiffe_id",
+    "may_grant_platform_subject",
+    "may_grant_platform_subject_prefix",
+];
+
 /// The options of `create` and `update` for what does not affect the client's own tokens.
 #[derive(Args)]
 struct Details {
@@ -210,11 +219,23 @@ struct Details {
     /// An audience that the client may give to other clients, as an administrator; repeatable.
     #[arg(long)]
     may_grant_audience: Vec<Audience>,
-    /// Lets the client give every scope and audience to other clients, for the first administrator.
-    #[arg(long, conflicts_with_all = ["may_grant_scope", "may_grant_audience"])]
+    /// A SPIFFE ID for which the client may give credentials to other clients, as an administrator; repeatable. A last segment `*`
+    /// stands for everything below it.
+    #[arg(long, value_name = "ID")]
+    may_grant_spiffe_id: Vec<SpiffeId>,
+    /// A workload of a platform for which the client may give credentials to other clients, as an administrator: the issuer
+    /// and the exact subject of its tokens; repeatable.
+    #[arg(long, num_args = 2, value_names = ["ISSUER", "SUBJECT"])]
+    may_grant_platform_subject: Vec<String>,
+    /// The same for the subjects that begin with a prefix, such as `system:serviceaccount:team-a:`. It ends at a `:` or `/` of the
+    /// subject.
+    #[arg(long, num_args = 2, value_names = ["ISSUER", "PREFIX"])]
+    may_grant_platform_subject_prefix: Vec<String>,
+    /// Lets the client give every scope, audience and workload to other clients, for the first administrator.
+    #[arg(long, conflicts_with_all = MAY_GRANT)]
     may_grant_everything: bool,
     /// Removes what the client may give to other clients.
-    #[arg(long, conflicts_with_all = ["may_grant_scope", "may_grant_audience", "may_grant_everything"])]
+    #[arg(long, conflicts_with_all = MAY_GRANT, conflicts_with = "may_grant_everything")]
     may_grant_nothing: bool,
 }
 
@@ -254,11 +275,16 @@ impl Details {
         if self.may_grant_nothing {
             return client.without_may_grant();
         }
-        if self.may_grant_scope.is_empty() && self.may_grant_audience.is_empty() {
-            return client;
-        }
         let may_grant = self.may_grant_scope.iter().fold(MayGrant::new(), MayGrant::scope);
-        client.may_grant(self.may_grant_audience.iter().cloned().fold(may_grant, MayGrant::audience))
+        let may_grant = self.may_grant_audience.iter().cloned().fold(may_grant, MayGrant::audience);
+        let mut may_grant = self.may_grant_spiffe_id.iter().cloned().fold(may_grant, MayGrant::workload);
+        for pair in self.may_grant_platform_subject.chunks_exact(2) {
+            may_grant = may_grant.platform_workload(&pair[0], &pair[1]);
+        }
+        for pair in self.may_grant_platform_subject_prefix.chunks_exact(2) {
+            may_grant = may_grant.platform_subject_prefix(&pair[0], &pair[1]);
+        }
+        if may_grant == MayGrant::new() { client } else { client.may_grant(may_grant) }
     }
 }
 

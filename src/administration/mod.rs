@@ -65,6 +65,7 @@ mod scopes;
 mod self_protection;
 mod service;
 mod view;
+mod workload_rights;
 
 use std::fmt;
 use std::sync::Arc;

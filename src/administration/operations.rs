@@ -133,8 +133,8 @@ impl Inner {
         Ok(Changed::Registration(edited.register()?))
     }
 
-    /// Checks a registration that results from a request: the rules of the server, the rights of the administrator, and the URLs
-    /// that it did not have before.
+    /// Checks a registration that results from a request: the rules of the server, the rights of the administrator, and the workloads
+    /// and URLs that it did not have before.
     pub(super) fn check_result(
         &self,
         actor: &Actor,
@@ -142,6 +142,7 @@ impl Inner {
         before: Option<&RegisteredClient>,
     ) -> Result<(), AdministrationRefusal> {
         self.rights().check(actor, client)?;
+        actor.check_new_workloads(client, before)?;
         self.server.rules.check(client)?;
         if self.private_key_urls {
             return Ok(());

@@ -11,6 +11,7 @@ mod credential;
 mod credentials;
 mod details;
 mod error_path;
+mod granted_workloads;
 mod may_grant;
 mod method;
 mod other_members;

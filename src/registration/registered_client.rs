@@ -222,7 +222,7 @@ impl RegisteredClient {
         self.details()?.issued_at.map(UnixTime::to_system)
     }
 
-    /// Returns the scopes and audiences that the client may give to other clients, as an administrator.
+    /// Returns the scopes, audiences and workloads that the client may give to other clients, as an administrator.
     #[must_use]
     pub fn may_grant(&self) -> Option<&MayGrant> {
         self.details()?.may_grant.as_ref()

@@ -9,6 +9,7 @@
 mod common;
 mod failing_store;
 mod scenarios;
+mod workloads;
 mod world;
 
 use std::future::Future;
@@ -115,4 +116,9 @@ scenarios! {
     one_of_many_concurrent_updates_wins
     clients_are_listed_by_page
     a_url_of_keys_in_a_private_network_is_refused
+    a_credential_for_a_workload_of_another_team_is_refused
+    a_credential_for_a_listed_workload_is_accepted
+    a_credential_that_a_client_had_before_is_not_checked_again
+    an_administrator_gives_on_only_the_workloads_of_its_own_list
+    a_request_of_a_workload_stays_that_of_the_client_of_its_team
 }

@@ -13,14 +13,20 @@ use tower_client_credentials::{Client, ClientSecret, Scope};
 use crate::common::request::{GRANT, post};
 use crate::common::stack::Answer;
 use crate::common::{API, OTHER_API, SECRET, client};
+pub use crate::workloads::{
+    a_credential_for_a_listed_workload_is_accepted, a_credential_for_a_workload_of_another_team_is_refused,
+    a_credential_that_a_client_had_before_is_not_checked_again,
+    a_request_of_a_workload_stays_that_of_the_client_of_its_team,
+    an_administrator_gives_on_only_the_workloads_of_its_own_list,
+};
 use crate::world::{ADMINISTRATION, DEFAULT, World, invoices};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const JWKS: &str =
+pub const JWKS: &str =
     r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
 #[track_caller]
-fn assert_refused(answer: &Answer, status: u16, error: &str) {
+pub fn assert_refused(answer: &Answer, status: u16, error: &str) {
     assert_eq!((answer.status.as_u16(), answer.json()["error"].as_str().unwrap()), (status, error), "{answer:?}");
     assert!(answer.json()["error_description"].as_str().unwrap().is_ascii());
 }
@@ -679,7 +685,7 @@ pub async fn a_url_of_keys_in_a_private_network_is_refused(world: World) {
     assert!(refreshed["credentials"][0]["refreshed_at"].is_u64(), "{refreshed}");
     // The keys of a platform that the server does not trust are refused, as when the server starts.
     let unknown = json!({"audiences": [API], "spiffe_id": "spiffe://unknown.example/a"});
-    assert_refused(&team.post("/clients", &unknown).await, 400, "invalid_client_metadata");
+    assert_refused(&world.by("root").await.post("/clients", &unknown).await, 400, "invalid_client_metadata");
 }
 
 /// The store writes each change and then does not answer.

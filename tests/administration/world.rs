@@ -18,6 +18,7 @@ use tower_client_credentials::{Client, KeyRing, Revocations, Scope, Scopes, Toke
 use crate::common::request::{GRANT, post};
 use crate::common::stack::{Answer, Body, Site, Stack};
 use crate::common::{API, ISSUER, KEY, OTHER_API, SECRET, client};
+use crate::workloads::{of_team, trusting};
 
 /// The audience of the administration.
 pub const ADMINISTRATION: &str = "https://auth.example.com/clients";
@@ -42,7 +43,8 @@ fn administrator(id: &str, scopes: &[Scope], may_grant: MayGrant) -> Client {
 }
 
 impl World {
-    /// `root` may do everything, `other-root` too. `team` manages clients for one API, and `auditor` only reads.
+    /// `root` may do everything, `other-root` too. `team` manages clients for one API and for its workloads, `other-team`
+    /// for the API only, and `auditor` only reads.
     pub async fn with(store: impl ClientAdmin + RevocationStore + Clone) -> Self {
         Self::over(store.clone(), store).await
     }
@@ -55,7 +57,7 @@ impl World {
         for client in [
             administrator("root", &all, MayGrant::everything()),
             administrator("other-root", &all, MayGrant::everything()),
-            administrator("team", &[READ, WRITE], invoices.clone()),
+            administrator("team", &[READ, WRITE], of_team(invoices.clone())),
             administrator("other-team", &[READ, WRITE], invoices),
             administrator("auditor", &[READ], MayGrant::new()),
             client("payments").scope(Scope::from_static("pay")).audience(OTHER_API),
@@ -68,7 +70,9 @@ impl World {
         let (sender, events) = event::channel();
         let server = AuthorizationServer::builder(ISSUER, KeyRing::from_pem(KEY).unwrap(), store.clone())
             .default_audience(DEFAULT)
-            .client_assertions(ClientAssertions::new(MemoryStore::default()).client_key_urls().client_secret_jwt())
+            .client_assertions(trusting(
+                ClientAssertions::new(MemoryStore::default()).client_key_urls().client_secret_jwt(),
+            ))
             .known_scopes(known)
             .revocations(Revocations::follow(store.clone()).await.unwrap())
             .store_timeout(crate::PATIENCE)

@@ -46,7 +46,7 @@ impl Client {
         self
     }
 
-    /// Sets the scopes and audiences that the client may give to other clients, as an administrator of an
+    /// Sets the scopes, audiences and workloads that the client may give to other clients, as an administrator of an
     /// [administration API](crate::administration). By default it may give none.
     #[must_use]
     pub fn may_grant(mut self, may_grant: MayGrant) -> Self {

@@ -50,7 +50,7 @@ impl SpiffeId {
         self.text.get(SCHEME.len() + self.domain..).unwrap_or_default()
     }
 
-    /// Returns whether this ID is the same, or this pattern matches it.
+    /// Returns whether this ID is the same, or this pattern matches it. A pattern also matches itself and each pattern below it.
     pub(crate) fn matches(&self, id: &Self) -> bool {
         match self.text.strip_suffix('*') {
             Some(start) => id.text.strip_prefix(start).is_some_and(|rest| !rest.is_empty()),
@@ -153,6 +153,10 @@ mod tests {
         for (text, is_matched) in [
             ("spiffe://a/b/c", true),
             ("spiffe://a/b/c/d", true),
+            ("spiffe://a/b/*", true),
+            ("spiffe://a/b/c/*", true),
+            ("spiffe://a/bc/*", false),
+            ("spiffe://a/*", false),
             ("spiffe://a/b", false),
             ("spiffe://a/bc", false),
             ("spiffe://a/c/b/c", false),
