@@ -220,7 +220,7 @@ struct Details {
     #[arg(long)]
     may_grant_audience: Vec<Audience>,
     /// A SPIFFE ID for which the client may give credentials to other clients, as an administrator; repeatable. A last segment `*`
-    /// stands for everything below it.
+    /// covers everything below it.
     #[arg(long, value_name = "ID")]
     may_grant_spiffe_id: Vec<SpiffeId>,
     /// A workload of a platform for which the client may give credentials to other clients, as an administrator: the issuer

@@ -412,6 +412,40 @@ fn updates(tool: &Tool) {
     assert_eq!(tool.refusal(&["update", "unknown", "--scope", "a"], "").0, 3);
     assert_eq!(tool.json(&["show", "billing"])["scope"], "read write", "a failed command changes nothing");
     removes_the_last_audience(tool);
+    may_grant(tool);
+}
+
+/// Each option is a member of the record.
+fn may_grant(tool: &Tool) {
+    let update = |arguments: &[&str]| tool.output(&[&["update", "billing"], arguments].concat(), "").status.code();
+    let options = [
+        ["--may-grant-scope", "read"].as_slice(),
+        &["--may-grant-spiffe-id", "spiffe://example.org/a/*", "--may-grant-spiffe-id", "spiffe://example.org/b"],
+        &["--may-grant-platform-subject", "https://ci.example", "repo:a/b"],
+        &["--may-grant-platform-subject-prefix", "https://ci.example", "repo:a/"],
+        &["--may-grant-platform-subject-prefix", "https://ci.example", "repo:b/"],
+    ];
+    assert_eq!(update(&options.concat()), Some(0));
+    let expected = serde_json::json!({
+        "scope": "read",
+        "spiffe_ids": ["spiffe://example.org/a/*", "spiffe://example.org/b"],
+        "platform_workloads": [
+            {"issuer": "https://ci.example", "subject": "repo:a/b"},
+            {"issuer": "https://ci.example", "subject_prefix": "repo:a/"},
+            {"issuer": "https://ci.example", "subject_prefix": "repo:b/"},
+        ],
+    });
+    assert_eq!(tool.json(&["show", "billing"])["may_grant"], expected);
+    for option in &options {
+        for other in ["--may-grant-everything", "--may-grant-nothing"] {
+            assert_eq!(update(&[option, [other].as_slice()].concat()), Some(2), "{option:?} {other}");
+        }
+    }
+    assert_eq!(update(&["--may-grant-everything", "--may-grant-nothing"]), Some(2));
+    assert_eq!(update(&["--may-grant-spiffe-id", "spiffe://example.org/a*"]), Some(2));
+    assert_eq!(update(&["--may-grant-platform-subject", "https://ci.example"]), Some(2));
+    assert_eq!(update(&["--may-grant-nothing"]), Some(0));
+    assert!(tool.json(&["show", "billing"]).get("may_grant").is_none());
 }
 
 /// Without audiences, the client would get the server's default audience.
