@@ -446,7 +446,7 @@ async fn a_used_assertion_stays_used_over_a_restart_and_is_a_503_if_it_cannot_be
 }
 
 #[tokio::test]
-async fn used_credentials_are_beside_the_revocations_unless_their_own_path_is_set() {
+async fn used_credentials_are_in_the_folder_of_the_revocations_unless_their_own_path_is_set() {
     let (folder, path) = folder();
     let [revoked, used] = ["state/revoked", "used"].map(|name| folder.path().join(name));
     fs::create_dir(folder.path().join("state")).unwrap();

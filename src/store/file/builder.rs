@@ -71,7 +71,7 @@ impl FileStoreBuilder {
             }
             let memory = MemoryStore::with(clock, longest_token_lifetime);
             let revocations = revocations.unwrap_or_else(|| write::sibling(&path, ".revoked"));
-            let used = used.unwrap_or_else(|| beside(&revocations));
+            let used = used.unwrap_or_else(|| used_of(&revocations));
             Shared::open(path, revocations, used, memory, call_timeout)
         });
         let shared = Arc::new(opened.await.map_err(|error| FileFault::new(&named, None, error))??);
@@ -82,7 +82,7 @@ impl FileStoreBuilder {
 
 /// Returns the path of the file of used credentials of a store with this file of revocations. It depends on nothing else, so that two
 /// stores have the same file only if they share their revocations.
-fn beside(revocations: &Path) -> PathBuf {
+fn used_of(revocations: &Path) -> PathBuf {
     match revocations.extension() {
         Some(extension) if extension == "revoked" => revocations.with_extension("used"),
         _ => write::sibling(revocations, ".used"),

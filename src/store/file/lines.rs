@@ -76,7 +76,7 @@ impl Place {
         Self { length: ANOTHER_FILE, ..Self::default() }
     }
 
-    /// Returns whether this is the stamp of the file when it was read. `None` stands for no file.
+    /// Returns whether this is the stamp of the file when it was read. `None` means that there is none.
     pub(super) fn has(&self, stamp: Option<&Stamp>) -> bool {
         self.length != ANOTHER_FILE && self.stamp.as_ref() == stamp
     }

@@ -8,6 +8,7 @@ mod keys;
 mod lines;
 mod shared;
 mod stamp;
+mod state;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -61,7 +62,7 @@ use crate::registration::{RegisteredClient, WorkloadKey};
 ///    from the file while a process runs, for example after a restore from an older copy, stay revoked, are written again and
 ///    are [reported](crate::event::Outcome::StoreLostData). The file is read four times a second. While it was last read more than 5
 ///    seconds ago, as on a slow disk or in a runtime without a free thread for blocking calls, the feed fails as well.
-/// 6. Used credentials ([`ReplayLog`]) are appended to the file `NAME.used` (beside the revocations, see
+/// 6. Used credentials ([`ReplayLog`]) are appended to the file `NAME.used` (in the folder of the revocations, see
 ///    [`used_credentials_at`](FileStoreBuilder::used_credentials_at)) and synced before they are accepted, each under the lock
 ///    of that file, and the file is rewritten when most of its entries have expired. Entries that disappear while a process runs are
 ///    written again. Each use waits for the disk and for the uses before it, which limits how many assertions a second are accepted. A store that cannot write the file returns an error, and the caller gets a 503. A line that

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::fault::FileFault;
 use super::journal::Journal;
 use super::stamp::Stamp;
+use super::state::{Content, State};
 use super::system::{System, stamp};
 use super::used::Used;
 use super::{Calls, client_file, operators_text, write};
@@ -23,10 +24,6 @@ use crate::store::{AdminError, MemoryStore, Replay, ReplayId, Revision, Revocati
 /// How often the file is read. New content is used only if two reads find the same, so that a partially written file is not
 /// used.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
-
-/// A poll of the revocations that is later than this is an error of the feed, so that the age of a view is true. Longer than the time that
-/// a poll waits for a revocation of this process, which may wait for another process.
-const LATE: Duration = Duration::from_secs(5);
 
 /// The default of how long to wait for other processes that write the clients. Writing a large file takes up to two seconds, and several
 /// processes may wait.
@@ -74,35 +71,6 @@ struct Clients {
     pending: Option<Content>,
 }
 
-#[derive(Default)]
-struct State {
-    /// The content that was last used or refused.
-    seen: Option<Content>,
-    /// The stamp of a file with that content. The file need not be read while it has this stamp.
-    stamp: Option<Stamp>,
-    fault: Option<FileFault>,
-    /// Why revocations of other processes may be unknown here.
-    journal_fault: Option<FileFault>,
-    /// When the last successful read of the revocations began.
-    journal_read: Option<Instant>,
-}
-
-/// The digest of the content of the file, or the reason why it cannot be read.
-#[derive(Clone, PartialEq, Eq)]
-enum Content {
-    Digest([u8; 32]),
-    Unreadable(String),
-}
-
-impl Content {
-    fn of(read: &io::Result<Vec<u8>>) -> Self {
-        match read {
-            Ok(bytes) => Self::Digest(sha256(bytes)),
-            Err(error) => Self::Unreadable(error.to_string()),
-        }
-    }
-}
-
 impl Shared {
     /// Reads the files for the first time.
     pub(super) fn open(
@@ -119,9 +87,9 @@ impl Shared {
         let read = (shared.system.read)(&shared.path);
         let content = Content::of(&read);
         let clients = parse(&shared.path, read, None)?;
-        let started = Instant::now();
+        let began = Instant::now();
         shared.follow_journal()?;
-        lock(&shared.state).journal_read = Some(started);
+        lock(&shared.state).set_journal(began, Ok(()));
         lock(&shared.used).read(UnixTime::at(shared.memory.now()))?;
         // A disabled client has no valid tokens, even if it was disabled while no server was running.
         let replaced = shared.memory.replace_all(&clients);
@@ -142,19 +110,7 @@ impl Shared {
     /// Returns an error while the journal may contain a revocation that is unknown here: it has a fault, or the poll is late, as when
     /// the runtime has no thread left for it.
     pub(super) fn check_journal(&self) -> Result<(), StoreError> {
-        let state = lock(&self.state);
-        if let Some(fault) = &state.journal_fault {
-            return Err(StoreError::new(fault.clone()));
-        }
-        let age = state.journal_read.map(|read| read.elapsed());
-        match age.filter(|age| *age <= LATE) {
-            Some(_) => Ok(()),
-            None => Err(StoreError::new(format!(
-                "the file of revocations was last read {} seconds ago: the disk is slow, or the runtime has no thread left for blocking \
-                 calls",
-                age.unwrap_or_default().as_secs()
-            ))),
-        }
+        lock(&self.state).check_journal()
     }
 
     /// Checks the files for changes.
@@ -166,21 +122,14 @@ impl Shared {
     }
 
     #[cfg(test)]
-    pub(super) fn is_journal_free(&self) -> bool {
-        self.journal.try_lock().is_ok()
+    pub(super) fn hold_journal(&self) -> MutexGuard<'_, Journal> {
+        lock(&self.journal)
     }
 
     fn poll_journal(&self) {
-        let started = Instant::now();
-        let fault = self.follow_journal().err();
-        let mut state = lock(&self.state);
-        if fault.is_none() {
-            state.journal_read = Some(started);
-        }
-        if let Some(fault) = fault.as_ref().filter(|fault| state.journal_fault.as_ref() != Some(fault)) {
-            tracing::warn!("{fault}; the feed of revocations fails until this is fixed");
-        }
-        state.journal_fault = fault;
+        let began = Instant::now();
+        let read = self.follow_journal();
+        lock(&self.state).set_journal(began, read);
     }
 
     fn poll_used(&self) {
@@ -408,16 +357,6 @@ impl Shared {
                     let _ = tokio::task::spawn_blocking(move || poll(&shared)).await;
                 }
             });
-        }
-    }
-}
-
-impl State {
-    /// Logs a fault once, not with every poll.
-    fn report(&mut self, fault: FileFault) {
-        if self.fault.as_ref() != Some(&fault) {
-            tracing::warn!("{fault}; the clients that were read before stay in use");
-            self.fault = Some(fault);
         }
     }
 }

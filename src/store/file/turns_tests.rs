@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 
 use super::shared::{LOCK_TIMEOUT, Shared};
 use super::{FileStore, write};
@@ -112,21 +113,22 @@ async fn the_feed_is_an_error_while_the_last_read_of_the_revocations_is_more_tha
     store.changes(&Cursor::start()).await.unwrap_err();
 }
 
-/// The feed answers at once while a revocation waits for another process.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_feed_does_not_wait_for_a_revocation_that_is_being_written() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
-    let held = write::Lock::take(&folder.path().join("revoked"), Duration::ZERO).unwrap();
+    let (begin, has_begun) = oneshot::channel();
+    let (end, may_end) = mpsc::channel::<()>();
     let writing = store.shared.clone();
-    let lasting = Duration::from_secs(100_000);
-    let writer =
-        tokio::task::spawn_blocking(move || writing.revoke(Revocation::key("k", UNIX_EPOCH, lasting)).is_err());
-    while store.shared.is_journal_free() {
-        tokio::task::yield_now().await;
-    }
-    store.changes(&Cursor::start()).await.unwrap();
-    assert!(!store.shared.is_journal_free(), "the feed waited");
-    drop(held);
+    let writer = tokio::task::spawn_blocking(move || {
+        let _held = writing.hold_journal();
+        begin.send(()).unwrap();
+        // Receives an error if the test has failed.
+        let _ = may_end.recv();
+    });
+    has_begun.await.unwrap();
+    let answer = tokio::spawn(async move { store.changes(&Cursor::start()).await.map(drop) });
+    tokio::time::timeout(Duration::from_secs(60), answer).await.expect("the feed waits").unwrap().unwrap();
+    end.send(()).unwrap();
     writer.await.unwrap();
 }

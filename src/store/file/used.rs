@@ -64,7 +64,7 @@ impl Used {
                 self.entries.restore(id, former);
                 return Err(error);
             }
-            // So that the new line is missed if it disappears. The next call reads it if this one cannot.
+            // So that the new line is missed if it disappears. If this read fails, the next call reads it.
             let _ = self.read(now);
         }
         Ok(replay)
