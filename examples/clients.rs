@@ -261,6 +261,11 @@ fn entry(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+/// Returns the values of an option that takes two at a time.
+fn pairs(values: &[String]) -> impl Iterator<Item = &[String; 2]> {
+    values.chunks_exact(2).filter_map(|pair| pair.try_into().ok())
+}
+
 impl Details {
     fn apply(&self, mut client: Client) -> Client {
         if let Some(name) = &self.name {
@@ -278,11 +283,11 @@ impl Details {
         let may_grant = self.may_grant_scope.iter().fold(MayGrant::new(), MayGrant::scope);
         let may_grant = self.may_grant_audience.iter().cloned().fold(may_grant, MayGrant::audience);
         let mut may_grant = self.may_grant_spiffe_id.iter().cloned().fold(may_grant, MayGrant::workload);
-        for pair in self.may_grant_platform_subject.chunks_exact(2) {
-            may_grant = may_grant.platform_workload(&pair[0], &pair[1]);
+        for [issuer, subject] in pairs(&self.may_grant_platform_subject) {
+            may_grant = may_grant.platform_workload(issuer, subject);
         }
-        for pair in self.may_grant_platform_subject_prefix.chunks_exact(2) {
-            may_grant = may_grant.platform_subject_prefix(&pair[0], &pair[1]);
+        for [issuer, prefix] in pairs(&self.may_grant_platform_subject_prefix) {
+            may_grant = may_grant.platform_subject_prefix(issuer, prefix);
         }
         if may_grant == MayGrant::new() { client } else { client.may_grant(may_grant) }
     }
