@@ -573,7 +573,7 @@ fn only_commands_that_add_clients_create_a_store() {
 }
 
 /// A record that this release cannot read, between two that it can. `write` replaces the record of a client.
-async fn an_unreadable_record_is_listed(url: &str, write: impl AsyncFnOnce(&str, &str)) {
+async fn an_unreadable_record_is_listed(url: &str, write: impl AsyncFn(&str, &str)) {
     let tool = Tool { url: url.to_owned() };
     for id in ["a", "b", "c"] {
         tool.lines(&["create", id, "--audience", API, "--scope", "read"]);
@@ -588,6 +588,11 @@ async fn an_unreadable_record_is_listed(url: &str, write: impl AsyncFnOnce(&str,
     let page = tool.lines(&["list", "--after", "a", "--limit", "1", "--json"]);
     let entry: Value = serde_json::from_str(&page[0]).unwrap();
     assert_eq!((&entry["client_id"], &entry["is_unreadable"], page.len()), (&"b".into(), &true.into(), 1));
+    assert_eq!(tool.refusal(&["show", "b"], "").0, 1);
+    // The record of another client under this id cannot be used, either.
+    write("b", r#"{"client_id":"z","client_secrets":[],"audiences":["https://api.example.com"]}"#).await;
+    let listed = tool.lines(&["list"]);
+    assert!(listed.len() == 3 && listed[1].starts_with("b\tunreadable: "), "{listed:?}");
     assert_eq!(tool.refusal(&["show", "b"], "").0, 1);
     tool.lines(&["delete", "b"]);
     assert_eq!(tool.lines(&["list"]), ["a\tread", "c\tread"]);

@@ -13,7 +13,7 @@ use super::actor::Actor;
 use super::client_metadata::{ClientMetadata, check_size, credential, object, refuse_unknown, registered};
 use super::entity_tag::EntityTag;
 use super::request::Change;
-use super::{AdministrationRefusal, Inner, view};
+use super::{AdministrationRefusal, AdministrationRefusalKind, Inner, view};
 use crate::client_id::ClientId;
 use crate::deadline;
 use crate::private_address::has_private_host;
@@ -83,8 +83,9 @@ impl Inner {
                 Ok(without_content())
             }
             Changed::TokensRevoked => {
-                // Writes the same registration again: only if neither it nor the administrator was changed in the meantime.
-                self.apply(actor, ClientChange::replace(client.as_ref().clone(), revision)).await?;
+                // The registration is not written, so that this also works where only revocations can be: with a file that
+                // is read-only, or with a role that cannot change clients. So the checks above and this are two steps; a
+                // revocation that is repeated does no harm.
                 if let Some(revocations) = self.revocations() {
                     revocations.revoke_client(id).await?;
                 }
@@ -143,6 +144,9 @@ impl Inner {
     ) -> Result<(), AdministrationRefusal> {
         self.rights().check(actor, client)?;
         actor.check_new_workloads(client, before)?;
+        if let Some(mistake) = client.too_many_credentials(before) {
+            return Err(AdministrationRefusal::metadata(format!("credentials: {mistake}")));
+        }
         self.server.rules.check(client)?;
         if self.private_key_urls {
             return Ok(());
@@ -203,7 +207,7 @@ impl Inner {
     /// Returns what an administrator sees after a change, and its version.
     ///
     /// If the store made the change, but does not answer now, and the answer `has_secret`, it is the registration as it was written,
-    /// without a version: the secret is in no other answer.
+    /// without a version: the secret is in no other answer. A client that was deleted in the meantime has no use for it.
     pub(super) async fn after(
         &self,
         written: &RegisteredClient,
@@ -211,7 +215,9 @@ impl Inner {
     ) -> Result<(Map<String, Value>, Option<EntityTag>), AdministrationRefusal> {
         match self.load(written.id()).await {
             Ok((client, revision)) => Ok((view::of(&client)?, Some(EntityTag::of(&client, revision)?))),
-            Err(_) if has_secret => Ok((view::of(written)?, None)),
+            Err(refusal) if has_secret && refusal.kind() == AdministrationRefusalKind::Unavailable => {
+                Ok((view::of(written)?, None))
+            }
             Err(refusal) => Err(refusal),
         }
     }

@@ -42,12 +42,13 @@ impl ClientRules {
     ///
     /// When a scope or audience of the client is not one of the server's, or when it can get no audience.
     pub fn check(&self, client: &RegisteredClient) -> Result<(), ClientError> {
-        let mut mistakes = self.mistakes(client).take(MAX_MISTAKES).peekable();
-        if mistakes.peek().is_none() {
-            return Ok(());
-        }
-        let mistakes = mistakes.collect::<Vec<_>>().join("; ");
-        Err(ClientError::of(ClientErrorKind::ServerSettings, client.id().to_string(), mistakes))
+        error_of(client, self.mistakes(client))
+    }
+
+    /// Checks a registration that was read, as [`check`](Self::check) does, and returns an error as well if some of its
+    /// credentials are never tried. Such a client works, so it is only worth a warning.
+    pub(crate) fn check_stored(&self, client: &RegisteredClient) -> Result<(), ClientError> {
+        error_of(client, client.too_many_credentials(None).into_iter().chain(self.mistakes(client)))
     }
 
     fn mistakes<'a>(&'a self, client: &'a RegisteredClient) -> impl Iterator<Item = String> + 'a {
@@ -204,6 +205,15 @@ const NO_AUDIENCE: &str = "its `audiences` are empty, and the server has no defa
 
 const SEVERAL_AUDIENCES: &str = "the request has no `resource`, and the client has several `audiences` but no default; add \
                                  `resource` to the request, or set the client's default with .default_audience(…)";
+
+fn error_of(client: &RegisteredClient, mistakes: impl Iterator<Item = String>) -> Result<(), ClientError> {
+    let mut mistakes = mistakes.take(MAX_MISTAKES).peekable();
+    if mistakes.peek().is_none() {
+        return Ok(());
+    }
+    let mistakes = mistakes.collect::<Vec<_>>().join("; ");
+    Err(ClientError::of(ClientErrorKind::ServerSettings, client.id().to_string(), mistakes))
+}
 
 fn no_resource(field: &str, audience: &Audience) -> String {
     format!(

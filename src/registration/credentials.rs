@@ -18,22 +18,42 @@ impl Credentials {
         self.list.is_empty() && self.legacy_until.is_none()
     }
 
-    /// Returns a mistake if there are more credentials of a kind than are tried: the others would be refused as wrong.
-    pub(super) fn too_many(&self) -> Option<String> {
+    pub(super) fn numbers(&self) -> CredentialNumbers {
         let count =
             |is_counted: fn(&CredentialKind) -> bool| self.list.iter().filter(|own| is_counted(own.kind())).count();
-        let kinds = [
-            ("`client_secret_jwt`", count(|kind| matches!(kind, CredentialKind::Secret(_))), MAX_SHARED_SECRETS),
-            ("a `jwks_uri`", count(|kind| matches!(kind, CredentialKind::KeysUrl(_))), MAX_KEY_URLS),
-        ];
-        let (name, number, most) = kinds.into_iter().find(|(_, number, most)| number > most)?;
-        Some(format!(
-            "it has {number} credentials for {name}, and only {most} are tried; remove the old and expired ones"
-        ))
+        CredentialNumbers {
+            secrets: count(|kind| matches!(kind, CredentialKind::Secret(_))),
+            key_urls: count(|kind| matches!(kind, CredentialKind::KeysUrl(_))),
+        }
     }
 
     fn methods(&self) -> impl Iterator<Item = ClientAuthMethod> {
         self.list.iter().map(Credential::method)
+    }
+}
+
+/// The numbers of a client's credentials of the kinds of which only some are tried.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CredentialNumbers {
+    secrets: usize,
+    key_urls: usize,
+}
+
+impl CredentialNumbers {
+    /// Larger than all others: those of a record, which can be older than the limits.
+    pub(super) const UNLIMITED: Self = Self { secrets: usize::MAX, key_urls: usize::MAX };
+
+    /// Returns a mistake if there are more credentials of a kind than are tried, and more than there were `before`: the others
+    /// would be refused as wrong.
+    pub(super) fn too_many(self, before: Self) -> Option<String> {
+        let kinds = [
+            ("`client_secret_jwt`", self.secrets, before.secrets, MAX_SHARED_SECRETS),
+            ("a `jwks_uri`", self.key_urls, before.key_urls, MAX_KEY_URLS),
+        ];
+        let (name, number, _, most) = kinds.into_iter().find(|(_, number, before, most)| number > most.max(before))?;
+        Some(format!(
+            "it has {number} credentials for {name}, and only {most} are tried; remove the old and expired ones"
+        ))
     }
 }
 
@@ -81,7 +101,7 @@ pub(super) fn method_without_secrets(
 
 #[cfg(test)]
 mod tests {
-    use crate::registration::{Client, Credential};
+    use crate::registration::{Client, ClientRules, Credential, RegisteredClient};
     use crate::secret::ClientSecret;
 
     #[test]
@@ -102,5 +122,37 @@ mod tests {
                 client = client.credential(credential());
             }
         }
+    }
+
+    #[test]
+    fn a_record_with_more_credentials_than_can_be_registered_is_read_and_can_only_get_fewer() {
+        let url = |number: usize| {
+            let method = "private_key_jwt";
+            serde_json::json!({"label": number.to_string(), "method": method, "jwks_uri": format!("https://a.example/{number}")})
+        };
+        let credentials: Vec<_> = (1..=6).map(url).collect();
+        let record = serde_json::json!({
+            "client_id": "a", "client_secrets": [], "audiences": ["https://api.example"], "credentials": credentials,
+        });
+        let six: RegisteredClient = serde_json::from_value(record).unwrap();
+        assert_eq!(six.edit().register().unwrap(), six);
+        assert!(six.edit().disabled().register().is_ok());
+        let more = |client: &RegisteredClient| {
+            client.edit().credential(Credential::jwks_uri("https://a.example/7").unwrap()).register()
+        };
+        let why = more(&six).unwrap_err().to_string();
+        assert_eq!(
+            why,
+            "client `a`: it has 7 credentials for a `jwks_uri`, and only 4 are tried; remove the old and expired ones"
+        );
+        let five = six.edit().without_credential("1").register().unwrap();
+        assert!(more(&five).is_err());
+
+        // A server that reads it from its store warns, and one that has it in a file or in memory starts.
+        let mut rules = ClientRules::default();
+        (rules.accepted.keys, rules.accepted.key_urls) = (true, true);
+        assert!(rules.check(&five).is_ok());
+        assert!(rules.check_stored(&five).unwrap_err().to_string().contains("it has 5 credentials"));
+        assert!(rules.check_stored(&five.edit().without_credential("2").register().unwrap()).is_ok());
     }
 }

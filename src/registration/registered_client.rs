@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
-use super::credentials::{Credentials, method_of_secrets, method_without_secrets};
+use super::credentials::{CredentialNumbers, Credentials, method_of_secrets, method_without_secrets};
 use super::other_members::OtherMembers;
 use super::{ClientAuthMethod, Credential, Details, MayGrant, RegisteredSecret};
 use crate::audience::Audience;
@@ -16,8 +16,9 @@ use crate::token_lifetime::TokenLifetime;
 /// A registration that was checked. Only [`Client::register`](crate::Client::register) creates one.
 ///
 /// With serde, it is serialized as one record, for a JSON column or a file. The members have the names of RFC 7591 §2 where
-/// these exist. Deserializing checks the record as [`Client::register`](crate::Client::register) does. A secret has a `hash`,
-/// in the format of [`StoredSecret::to_phc_string`](crate::secret::StoredSecret::to_phc_string). If a secret in plain text is
+/// these exist. Deserializing checks the record as [`Client::register`](crate::Client::register) does, but accepts more
+/// credentials for `client_secret_jwt` or with a `jwks_uri` than the four that are tried: the record can be older than this
+/// limit. A secret has a `hash`, in the format of [`StoredSecret::to_phc_string`](crate::secret::StoredSecret::to_phc_string). If a secret in plain text is
 /// unavoidable, use `dangerous_plain` instead: it is hashed whenever the record is read, and written as a `hash`. With
 /// `random: true` in addition, it is treated as a [random](crate::ClientSecret::assume_random) secret, and stored as a digest.
 ///
@@ -65,6 +66,15 @@ pub(crate) struct Registration {
 }
 
 impl RegisteredClient {
+    pub(super) fn credential_numbers(&self) -> CredentialNumbers {
+        self.registration.credentials.as_ref().map(|credentials| credentials.numbers()).unwrap_or_default()
+    }
+
+    /// Returns a mistake if the client has more credentials of a kind than are tried, and more than `before` the change.
+    pub(crate) fn too_many_credentials(&self, before: Option<&Self>) -> Option<String> {
+        self.credential_numbers().too_many(before.map(Self::credential_numbers).unwrap_or_default())
+    }
+
     /// Reads a little of each part that a request for a token uses. Of a million clients, hardly one is in the caches of the
     /// processor, and so it waits for the memory of all parts at once instead of for one after the other.
     pub(crate) fn read_ahead(&self) {

@@ -37,13 +37,27 @@ impl ListedClient {
 
     /// Creates an entry from what a store has under this id.
     #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
-    pub(super) fn of(id: &str, record: Result<Arc<RegisteredClient>, StoreError>) -> Result<Self, StoreError> {
-        match record {
-            Ok(client) => Ok(Self::Client(client)),
-            Err(error) => {
-                let client_id = id.parse().map_err(StoreError::new)?;
-                Ok(Self::Unreadable { client_id, reason: with_sources(&error) })
-            }
+    pub(super) fn of(client_id: ClientId, record: Result<Arc<RegisteredClient>, StoreError>) -> Self {
+        match client_of(&client_id, record) {
+            Ok(client) => Self::Client(client),
+            Err(error) => Self::Unreadable { client_id, reason: with_sources(&error) },
         }
     }
+}
+
+/// Returns the client that a store has under this id. The record of another client cannot be used: it would be listed at the wrong
+/// place, and the next page would begin elsewhere.
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+pub(super) fn client_of(
+    id: &ClientId,
+    record: Result<Arc<RegisteredClient>, StoreError>,
+) -> Result<Arc<RegisteredClient>, StoreError> {
+    let client = record?;
+    if client.id() == id {
+        return Ok(client);
+    }
+    let other = client.id();
+    Err(StoreError::new(format!(
+        "the store has the record of the client `{other}` under the id `{id}`; correct or delete it"
+    )))
 }

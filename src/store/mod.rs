@@ -141,6 +141,8 @@ mod arc;
 mod builder;
 mod change_feed;
 mod client_change;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+mod client_page;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod clock_check;
 #[cfg(any(test, feature = "test-util"))]

@@ -1,4 +1,4 @@
-//! A store that does not answer after a change.
+//! A store that does not answer after a change, or whose client is gone then.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,16 +10,23 @@ use tower_client_credentials::store::{
 };
 use tower_client_credentials::{ClientId, ClientStore};
 
-/// Makes each change, and fails all later calls.
+/// Makes each change, and answers all later calls differently.
 #[derive(Debug)]
 pub struct FailsAfterChange {
     store: MemoryStore,
-    fails: AtomicBool,
+    was_changed: AtomicBool,
+    has_deleted: bool,
 }
 
 impl FailsAfterChange {
+    /// All later calls fail.
     pub fn new(store: MemoryStore) -> Self {
-        Self { store, fails: AtomicBool::new(false) }
+        Self { store, was_changed: AtomicBool::new(false), has_deleted: false }
+    }
+
+    /// Another administrator deletes the client after each change.
+    pub fn deleted(store: MemoryStore) -> Self {
+        Self { has_deleted: true, ..Self::new(store) }
     }
 }
 
@@ -31,12 +38,19 @@ impl ClientStore for FailsAfterChange {
 
 impl ClientAdmin for FailsAfterChange {
     fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
-        self.fails.store(true, Ordering::SeqCst);
-        self.store.apply(change)
+        self.was_changed.store(true, Ordering::SeqCst);
+        if !self.has_deleted {
+            return self.store.apply(change);
+        }
+        let id = change.client_id().clone();
+        StoreFuture::new(async move {
+            self.store.apply(change).await?;
+            self.store.delete(&id).await
+        })
     }
 
     fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>> {
-        if self.fails.load(Ordering::SeqCst) {
+        if !self.has_deleted && self.was_changed.load(Ordering::SeqCst) {
             return StoreFuture::ready(Err(StoreError::new("the store is gone")));
         }
         self.store.load(id)

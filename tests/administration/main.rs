@@ -12,14 +12,16 @@ mod scenarios;
 mod workloads;
 mod world;
 
+use std::fs;
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt as _;
 use std::pin::Pin;
 
 use common::servers::Postgres;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tempfile::TempDir;
-use tower_client_credentials::store::{ClientAdmin as _, PostgresStore, SqliteStore};
+use tower_client_credentials::store::{ClientAdmin as _, FileStore, PostgresStore, SqliteStore};
 
 use self::world::World;
 
@@ -74,6 +76,67 @@ async fn a_new_secret_is_shown_even_if_the_store_does_not_answer_after_the_chang
     let store = tower_client_credentials::MemoryStore::default();
     let failing = failing_store::FailsAfterChange::new(store.clone());
     scenarios::a_new_secret_without_an_answer_of_the_store(World::over(failing, store).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_secret_of_a_client_that_was_deleted_in_the_meantime_is_not_shown() {
+    let store = tower_client_credentials::MemoryStore::default();
+    let deleted = failing_store::FailsAfterChange::deleted(store.clone());
+    scenarios::a_client_that_is_deleted_after_its_change(World::over(deleted, store).await).await;
+}
+
+/// The clients are in a folder that is read-only, as a `ConfigMap` is, and the revocations in another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_revoked_without_writing_the_clients() {
+    let folder = TempDir::new().unwrap();
+    let [config, state] = ["config", "state"].map(|name| folder.path().join(name));
+    for folder in [&config, &state] {
+        fs::create_dir(folder).unwrap();
+    }
+    let path = config.join("clients.toml");
+    let store = FileStore::builder(&path).create_missing().revocations_at(state.join("revoked")).open().await.unwrap();
+    let world = World::with(store).await;
+    let text = format!("# kept by hand\n{}", fs::read_to_string(&path).unwrap());
+    fs::write(&path, &text).unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o500)).unwrap();
+    scenarios::the_tokens_of_a_client_are_revoked(world).await;
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o700)).unwrap();
+    // Also if the user of the test may write everything.
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_more_credentials_than_can_be_registered_can_be_changed_and_deleted() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("clients.toml");
+    let client =
+        "[[clients]]\nclient_id = \"old\"\nclient_secrets = []\naudiences = [\"https://api.example\"]\n".to_owned();
+    let credentials = (1..=6).map(|number| {
+        format!(
+            "[[clients.credentials]]\nlabel = \"{number}\"\nmethod = \"private_key_jwt\"\n\
+             jwks_uri = \"https://client.example/{number}\"\n"
+        )
+    });
+    fs::write(&path, [client].into_iter().chain(credentials).collect::<String>()).unwrap();
+    let store = FileStore::builder(&path).open().await.unwrap();
+    scenarios::a_client_with_six_urls_of_keys(World::with(store).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_another_client_and_an_invalid_id_do_not_disturb_the_pages() {
+    let folder = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("clients.db").display());
+    let store = SqliteStore::builder(&url).call_timeout(PATIENCE).open().await.unwrap();
+    for id in ["b", "c", "d"] {
+        store.create(common::client(id).register().unwrap()).await.unwrap();
+    }
+    let world = World::with(store).await;
+    let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let disturbed = "UPDATE tcc_clients SET record = (SELECT record FROM tcc_clients WHERE id = 'team') WHERE id = 'b';
+        UPDATE tcc_clients SET record = (SELECT record FROM tcc_clients WHERE id = 'auditor') WHERE id = 'd';
+        UPDATE tcc_clients SET id = 'c' || char(10) WHERE id = 'c';";
+    sqlx::raw_sql(disturbed).execute(&mut connection).await.unwrap();
+    scenarios::pages_with_records_of_other_clients(world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,7 +75,7 @@ impl Audit {
     /// Reports a client from a store that does not validate its clients, if it is invalid under the settings of the
     /// server.
     pub(in crate::authorization_server) fn registered(&self, client: &RegisteredClient, rules: &ClientRules) {
-        let Err(error) = rules.check(client) else { return };
+        let Err(error) = rules.check_stored(client) else { return };
         let reason = error.to_string();
         if self.is_news(client.id(), &reason, self.clock.now()) {
             tracing::warn!(oauth.client_id = %client.id(), %error, "a client's registration is invalid under the settings of the server");

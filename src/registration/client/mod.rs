@@ -10,6 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::client_error::{ClientError, ClientErrorKind};
+use super::credentials::CredentialNumbers;
 use super::other_members::OtherMembers;
 use super::registered_client::{RegisteredClient, Registration};
 use super::{ClientAuthMethod, Credential};
@@ -50,6 +51,8 @@ pub struct Client {
     method: Option<ClientAuthMethod>,
     /// Whether the server's default audience could extend the rights that the client has or had.
     is_limited: bool,
+    /// The numbers of its credentials before the change.
+    had: CredentialNumbers,
     mistake: Option<String>,
 }
 
@@ -95,15 +98,17 @@ impl Client {
             details: None,
             other: None,
         };
-        Self { id, client, added: Vec::new(), method: None, is_limited: false, mistake: None }
+        let had = CredentialNumbers::default();
+        Self { id, client, added: Vec::new(), method: None, is_limited: false, had, mistake: None }
     }
 
     /// Returns a registration for changing a registered client; see also [`RegisteredClient::edit`].
     #[must_use]
     pub fn from_registered(client: RegisteredClient) -> Self {
+        let had = client.credential_numbers();
         let RegisteredClient { id, registration } = client;
         let is_limited = !registration.audiences.is_empty() || !registration.may_use_grant;
-        Self { id: Ok(id), client: registration, added: Vec::new(), method: None, is_limited, mistake: None }
+        Self { id: Ok(id), client: registration, added: Vec::new(), method: None, is_limited, had, mistake: None }
     }
 
     /// Sets the `sub` of the client's tokens. The default is the client's id (RFC 9068 §2.2).
@@ -177,6 +182,12 @@ impl Client {
         self
     }
 
+    /// Accepts more credentials than are tried, for reading a record: it can be older than the limits.
+    pub(crate) fn with_any_number_of_credentials(mut self) -> Self {
+        self.had = CredentialNumbers::UNLIMITED;
+        self
+    }
+
     /// Checks the registration.
     ///
     /// # Errors
@@ -184,12 +195,12 @@ impl Client {
     /// Returns the first error, with the client's id.
     pub fn register(mut self) -> Result<RegisteredClient, ClientError> {
         self.gather_scopes();
-        let Self { id, mut client, method, is_limited, mistake, .. } = self;
+        let Self { id, mut client, method, is_limited, had, mistake, .. } = self;
         let id = id?;
         client.credentials = client.credentials.filter(|credentials| !credentials.is_empty());
         client.details = client.details.filter(|details| !details.is_empty());
         let mistake = mistake.or_else(|| client.method_with(method).map(|method| client.method = method).err());
-        let mistake = mistake.or_else(|| client.credentials.as_ref()?.too_many());
+        let mistake = mistake.or_else(|| client.credentials.as_ref()?.numbers().too_many(had));
         let would_get_default = is_limited && client.may_use_grant && client.audiences.is_empty();
         let defaults = client.default_scopes.as_ref();
         let mistake = mistake.or_else(|| {

@@ -206,6 +206,7 @@ impl Record {
         at("client_id", self.client_id.parse::<ClientId>())?;
         self.check_version()?;
         let mut client = Client::blank(self.client_id)
+            .with_any_number_of_credentials()
             .scopes(at("scope", scopes(&self.scope))?)
             .enabled(self.enabled)
             .other_members(self.other);

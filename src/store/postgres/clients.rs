@@ -10,6 +10,8 @@ use super::{PostgresStore, feed, workloads};
 use crate::client_id::ClientId;
 use crate::clock::later;
 use crate::registration::{RegisteredClient, WorkloadKey};
+use crate::store::client_page::ClientPage;
+use crate::store::listed_client::client_of;
 use crate::store::sql::{self, CREATED_AT_ONCE, Row};
 use crate::store::{
     AdminError, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, ListedClient, Revision,
@@ -41,11 +43,25 @@ impl PostgresStore {
         &self,
         after: Option<&ClientId>,
         limit: NonZeroUsize,
+    ) -> Result<Vec<(ClientId, String)>, StoreError> {
+        let mut page = ClientPage::new(after, limit);
+        while let Some((after, count)) = page.next() {
+            let rows = self.rows_of_clients(after, count).await?;
+            page.add(rows);
+        }
+        Ok(page.finish())
+    }
+
+    /// Returns the ids and the records of the first rows after this id.
+    async fn rows_of_clients(
+        &self,
+        after: Option<&str>,
+        limit: NonZeroUsize,
     ) -> Result<Vec<(String, String)>, StoreError> {
         self.call(async |connection| {
             // No id is empty, so all ids come after the empty one.
             let page = "SELECT id, record FROM tcc_clients WHERE id > $1 ORDER BY id LIMIT $2";
-            let page = sqlx::query_as::<_, (String, String)>(page).bind(after.map_or("", ClientId::as_str));
+            let page = sqlx::query_as::<_, (String, String)>(page).bind(after.unwrap_or_default());
             page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(connection).await
         })
         .await
@@ -229,7 +245,7 @@ impl ClientAdmin for PostgresStore {
                 return Err(StoreError::new(feed::STANDBY));
             }
             let Some((record, revision)) = record.zip(revision) else { return Ok(None) };
-            Ok(Some((sql::client(&record)?, Revision::new(revision.cast_unsigned()))))
+            Ok(Some((client_of(id, sql::client(&record))?, Revision::new(revision.cast_unsigned()))))
         })
     }
 
@@ -239,7 +255,8 @@ impl ClientAdmin for PostgresStore {
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
         StoreFuture::new(async move {
-            self.page_of_clients(after, limit).await?.iter().map(|(_, record)| sql::client(record)).collect()
+            let page = self.page_of_clients(after, limit).await?;
+            page.iter().map(|(id, record)| client_of(id, sql::client(record))).collect()
         })
     }
 
@@ -250,7 +267,7 @@ impl ClientAdmin for PostgresStore {
     ) -> StoreFuture<'a, Vec<ListedClient>> {
         StoreFuture::new(async move {
             let page = self.page_of_clients(after, limit).await?;
-            page.iter().map(|(id, record)| ListedClient::of(id, sql::client(record))).collect()
+            Ok(page.into_iter().map(|(id, record)| ListedClient::of(id, sql::client(&record))).collect())
         })
     }
 }

@@ -8,6 +8,8 @@ use super::{RedisStore, Shared, json, workloads};
 use crate::client_id::ClientId;
 use crate::clock::{UnixTime, later};
 use crate::registration::{RegisteredClient, WorkloadKey, from_json};
+use crate::store::client_page::ClientPage;
+use crate::store::listed_client::client_of;
 use crate::store::{
     AdminError, Change, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, FeedEntry, ListedClient,
     Revision, StoreError, StoreFuture,
@@ -78,7 +80,8 @@ impl ClientAdmin for RedisStore {
             } else if self.shared.had_clients.load(Ordering::Relaxed) {
                 return Err(StoreError::new(NO_CLIENTS));
             }
-            found.as_deref().map(record).transpose()
+            let Some((client, revision)) = found.as_deref().map(record).transpose()? else { return Ok(None) };
+            Ok(Some((client_of(id, Ok(client))?, revision)))
         })
     }
 
@@ -88,11 +91,8 @@ impl ClientAdmin for RedisStore {
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
         StoreFuture::new(async move {
-            self.page_of_clients(after, limit)
-                .await?
-                .iter()
-                .map(|(_, text)| record(text).map(|(client, _)| client))
-                .collect()
+            let page = self.page_of_clients(after, limit).await?;
+            page.iter().map(|(id, text)| client_of(id, record(text).map(|(client, _)| client))).collect()
         })
     }
 
@@ -103,9 +103,8 @@ impl ClientAdmin for RedisStore {
     ) -> StoreFuture<'a, Vec<ListedClient>> {
         StoreFuture::new(async move {
             let page = self.page_of_clients(after, limit).await?;
-            page.iter()
-                .map(|(id, record)| ListedClient::of(id, self::record(record).map(|(client, _)| client)))
-                .collect()
+            let entry = |(id, text): (_, String)| ListedClient::of(id, record(&text).map(|(client, _)| client));
+            Ok(page.into_iter().map(entry).collect())
         })
     }
 }
@@ -115,6 +114,20 @@ impl RedisStore {
     async fn page_of_clients(
         &self,
         after: Option<&ClientId>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<(ClientId, String)>, StoreError> {
+        let mut page = ClientPage::new(after, limit);
+        while let Some((after, count)) = page.next() {
+            let rows = self.rows_of_clients(after, count).await?;
+            page.add(rows);
+        }
+        Ok(page.finish())
+    }
+
+    /// Returns the ids and the records of the first clients after this id.
+    async fn rows_of_clients(
+        &self,
+        after: Option<&str>,
         limit: NonZeroUsize,
     ) -> Result<Vec<(String, String)>, StoreError> {
         let Shared { link, scripts, keys, .. } = &*self.shared;

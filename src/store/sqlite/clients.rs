@@ -10,6 +10,8 @@ use super::revocations::insert_all;
 use super::{SqliteStore, workloads};
 use crate::client_id::ClientId;
 use crate::registration::{RegisteredClient, WorkloadKey};
+use crate::store::client_page::ClientPage;
+use crate::store::listed_client::client_of;
 use crate::store::sql::{self, CREATED_AT_ONCE, Row, failed, in_time};
 use crate::store::{
     AdminError, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, ListedClient, Revision,
@@ -43,12 +45,26 @@ impl SqliteStore {
         &self,
         after: Option<&ClientId>,
         limit: NonZeroUsize,
+    ) -> Result<Vec<(ClientId, String)>, StoreError> {
+        let mut page = ClientPage::new(after, limit);
+        while let Some((after, count)) = page.next() {
+            let rows = self.rows_of_clients(after, count).await?;
+            page.add(rows);
+        }
+        Ok(page.finish())
+    }
+
+    /// Returns the ids and the records of the first rows after this id.
+    async fn rows_of_clients(
+        &self,
+        after: Option<&str>,
+        limit: NonZeroUsize,
     ) -> Result<Vec<(String, String)>, StoreError> {
         in_time(self.timeout, async {
             let open = self.files.open().await?;
             // No id is empty, so all ids come after the empty one.
             let page = "SELECT id, record FROM tcc_clients WHERE id > ?1 ORDER BY id LIMIT ?2";
-            let page = sqlx::query_as::<_, (String, String)>(page).bind(after.map_or("", ClientId::as_str));
+            let page = sqlx::query_as::<_, (String, String)>(page).bind(after.unwrap_or_default());
             let page = page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(&open.readers);
             page.await.map_err(failed)
         })
@@ -164,7 +180,8 @@ impl ClientAdmin for SqliteStore {
                 let row = sqlx::query("SELECT record, revision FROM tcc_clients WHERE id = ?1").bind(id.as_str());
                 let Some(row) = row.fetch_optional(&open.readers).await.map_err(failed)? else { return Ok(None) };
                 let revision: i64 = row.try_get(1).map_err(failed)?;
-                Ok(Some((sql::client(row.try_get(0).map_err(failed)?)?, Revision::new(revision.cast_unsigned()))))
+                let client = client_of(id, sql::client(row.try_get(0).map_err(failed)?))?;
+                Ok(Some((client, Revision::new(revision.cast_unsigned()))))
             })
             .await
         })
@@ -176,7 +193,8 @@ impl ClientAdmin for SqliteStore {
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
         StoreFuture::new(async move {
-            self.page_of_clients(after, limit).await?.iter().map(|(_, record)| sql::client(record)).collect()
+            let page = self.page_of_clients(after, limit).await?;
+            page.iter().map(|(id, record)| client_of(id, sql::client(record))).collect()
         })
     }
 
@@ -187,7 +205,7 @@ impl ClientAdmin for SqliteStore {
     ) -> StoreFuture<'a, Vec<ListedClient>> {
         StoreFuture::new(async move {
             let page = self.page_of_clients(after, limit).await?;
-            page.iter().map(|(id, record)| ListedClient::of(id, sql::client(record))).collect()
+            Ok(page.into_iter().map(|(id, record)| ListedClient::of(id, sql::client(&record))).collect())
         })
     }
 }

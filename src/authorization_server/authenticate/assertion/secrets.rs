@@ -49,7 +49,7 @@ impl Secrets {
                 other_algorithm = secret.algorithm();
                 continue;
             }
-            // A registration has no more of them.
+            // No more can be registered, but an older record can have more.
             if tried == MAX_SHARED_SECRETS {
                 break;
             }
