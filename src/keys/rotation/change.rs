@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::KeyRingError;
 use super::decision::{lagging, lowest_version, refuse_altered};
-use super::document::{self, PrivateKeys};
+use super::document::{self, Opened, PrivateKeys};
+use super::exchange::{keep_distrusts, steps_between};
 use super::keeper::{ATTEMPTS, Applied, Keeper, Local};
 use super::lifecycle::{KeyState, RingState, Step, TooEarly, millis};
 use super::peers::Loaded;
@@ -51,14 +52,31 @@ impl Keeper {
         }
     }
 
-    /// Saves a changed ring, and applies it. Returns `false` if another replica was faster.
-    pub(super) async fn save(&self, local: &mut Local, loaded: &Loaded, change: Change) -> Result<bool, KeyRingError> {
+    /// Saves a changed ring, applies it, and reports it. Returns `false` if another replica was faster.
+    async fn save(&self, local: &mut Local, loaded: &Loaded, change: Change) -> Result<bool, KeyRingError> {
+        if !self.write(local, loaded, change, Acceptance::NotNeeded).await? {
+            return Ok(false);
+        }
+        let requested_at = self.lease.now();
+        self.report(local, requested_at).await?;
+        self.record_status(local, loaded);
+        Ok(true)
+    }
+
+    /// Writes a changed ring, and applies it. Returns `false` if another replica was faster: then this replica is as before.
+    async fn write(
+        &self,
+        local: &mut Local,
+        loaded: &Loaded,
+        change: Change,
+        acceptance: Acceptance,
+    ) -> Result<bool, KeyRingError> {
         let Change { mut state, private, steps } = change;
         state.history = state.history.next(state.version)?;
         // Higher than all that a live replica has, also after a restore that an operator accepted.
         let highest = [state.version, loaded.highest_version(), loaded.stored.version];
         state.version = highest.into_iter().max().unwrap_or(0).saturating_add(1);
-        if local.accepts_stored {
+        if acceptance == Acceptance::ByOperator {
             // Every replica follows it, whatever it has now, also one that is away until it returns.
             let earlier = loaded.highest_rank().accepted_at.max(state.history.accepted_at);
             state.accept(millis_of(loaded.stored.now), earlier);
@@ -74,13 +92,10 @@ impl Keeper {
         for step in &steps {
             self.took(step);
         }
-        let requested_at = self.lease.now();
-        self.report(local, requested_at).await?;
-        self.record_status(local, loaded);
         Ok(true)
     }
 
-    pub(super) fn took(&self, step: &Step) {
+    fn took(&self, step: &Step) {
         let name = step.state.map_or("removed", KeyState::name);
         tracing::info!(ring = self.settings.name, key_id = step.key_id, step = name, "a key of the ring took a step");
         metrics::key_step(name);
@@ -136,26 +151,41 @@ impl Keeper {
         Err(KeyRingError::Busy)
     }
 
+    /// Writes the authentic part of the stored ring as a new version that is higher than every known one. Until the store has it, this
+    /// replica keeps its own ring.
     pub(super) async fn accept_stored(&self) -> Result<(), KeyRingError> {
         let mut local = self.local.lock().await;
-        local.accepts_stored = true;
-        let accepted = self.rewrite(&mut local).await;
-        local.accepts_stored = false;
-        accepted
-    }
-
-    /// Writes the authentic part of the stored ring as a new version that is higher than every known one.
-    pub(super) async fn rewrite(&self, local: &mut Local) -> Result<(), KeyRingError> {
         for _ in 0..ATTEMPTS {
-            let loaded = self.sync(local).await?;
-            let mut change = self.begin(local);
+            let loaded = self.load(&mut local).await?;
+            let (mut change, followed) = self.accepted(&mut local, &loaded)?;
             change.state.wait_again();
             change.advance(millis_of(loaded.stored.now), self.settings.every)?;
-            if self.save(local, &loaded, change).await? {
-                return Ok(());
+            if self.write(&mut local, &loaded, change, Acceptance::ByOperator).await? {
+                self.log_steps(&followed);
+                (local.not_applied, local.contested, local.refused) = (None, None, None);
+                return self.sync(&mut local).await.map(drop);
             }
         }
         Err(KeyRingError::Busy)
+    }
+
+    /// Begins with the ring that counts if an operator accepts the stored one. Also returns the steps that are new to this replica.
+    fn accepted(&self, local: &mut Local, loaded: &Loaded) -> Result<(Change, Vec<Step>), KeyRingError> {
+        if loaded.stored.version == 0 || local.has_stored(loaded) {
+            return Ok((self.begin(local), Vec::new()));
+        }
+        // An operator would lose what cannot be read, such as a distrust.
+        let Opened { mut state, private, problems, .. } = self.open_stored(local, loaded)?;
+        if !problems.is_empty() {
+            self.refused(local, &problems.join("; "));
+        }
+        let Some(Applied { state: own, .. }) = &local.applied else {
+            return Ok((Change { state, private, steps: Vec::new() }, Vec::new()));
+        };
+        state.history.accepted_at = state.history.accepted_at.max(own.history.accepted_at);
+        let steps = keep_distrusts(own, &mut state, millis_of(loaded.stored.now));
+        let followed = steps_between(own, &state);
+        Ok((Change { state, private, steps }, followed))
     }
 
     pub(super) fn explain(&self, error: TooEarly, key_id: &str, loaded: &Loaded, local: &Local) -> KeyRingError {
@@ -171,6 +201,14 @@ impl Keeper {
             TooEarly::Distrusted => KeyRingError::Distrusted(key_id.to_owned()),
         }
     }
+}
+
+/// Whether an operator accepts the stored ring, although it was restored or altered. It is the argument of one call and no state, so that it
+/// ends with the call, however that ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Acceptance {
+    NotNeeded,
+    ByOperator,
 }
 
 /// A ring that is being changed.

@@ -8,7 +8,7 @@ use super::lifecycle::RingState;
 use super::peers::{Loaded, Peer};
 
 /// Returns how it is known that the store was restored from an older copy: this replica or another live one has a ring of a higher
-/// rank. `None` if it was not, or if an operator accepts it.
+/// rank.
 pub(super) fn why_restored(local: &Local, loaded: &Loaded) -> Option<String> {
     let own = local.applied.as_ref().map(|applied| applied.state.rank()).unwrap_or_default();
     let known = own.max(loaded.highest_rank());
@@ -17,7 +17,7 @@ pub(super) fn why_restored(local: &Local, loaded: &Loaded) -> Option<String> {
         known if known > version => format!("has {known}"),
         known => format!("has {known}, which descends from a ring that an operator accepted later"),
     };
-    (local.stored < known && !local.accepts_stored).then(|| {
+    (local.stored < known).then(|| {
         format!(
             "the stored ring has version {version}, and a live replica {has}, so the store was restored from an older copy; the \
              known ring is used until `KeyManager::accept_stored` is called, and no replica can start"

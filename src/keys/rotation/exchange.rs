@@ -18,14 +18,9 @@ impl Keeper {
     /// Reads and applies the stored ring, and reports in the lease what this replica has. Afterwards it has what the store had
     /// while the lease was already there, so no step since then was taken without this replica.
     pub(super) async fn sync(&self, local: &mut Local) -> Result<Loaded, KeyRingError> {
-        if local.phase == Phase::Left {
-            return Err(KeyRingError::Left);
-        }
         loop {
             let requested_at = self.lease.now();
-            let stored = self.call(self.settings.store.load_ring(&self.settings.name)).await?;
-            let loaded = Loaded::new(&self.settings.name, stored, &self.settings.key_encryption_key);
-            self.note_unauthentic(local, &loaded);
+            let loaded = self.load(local).await?;
             self.apply_stored(local, &loaded)?;
             self.note_contest(local, &loaded)?;
             let was_usable = self.lease.is_usable();
@@ -34,7 +29,7 @@ impl Keeper {
             let is_known = loaded.known().any(|(name, _)| name == self.replica);
             let is_due =
                 !is_known || local.announced.is_none_or(|at| requested_at.since(at) >= self.settings.lease / 6);
-            if !local.accepts_stored && is_behind(local, &loaded) {
+            if is_behind(local, &loaded) {
                 // Another replica may have distrusted a key that this replica uses. The lease ends, and then it answers 503.
                 if local.is_divided() && is_due {
                     // The others must know that they lack changes, and `accept_stored` must know of this version.
@@ -52,6 +47,17 @@ impl Keeper {
                 return Ok(loaded);
             }
         }
+    }
+
+    /// Reads the store, and applies nothing.
+    pub(super) async fn load(&self, local: &mut Local) -> Result<Loaded, KeyRingError> {
+        if local.phase == Phase::Left {
+            return Err(KeyRingError::Left);
+        }
+        let stored = self.call(self.settings.store.load_ring(&self.settings.name)).await?;
+        let loaded = Loaded::new(&self.settings.name, stored, &self.settings.key_encryption_key);
+        self.note_unauthentic(local, &loaded);
+        Ok(loaded)
     }
 
     /// Renews the lease with the version that this replica has, which it may use from now on for as long as the lease lasts.
@@ -87,7 +93,7 @@ impl Keeper {
 
     /// Notes whether another live replica has changes that the ring of this replica lacks, which is the stored one or a later one.
     fn note_contest(&self, local: &mut Local, loaded: &Loaded) -> Result<(), KeyRingError> {
-        let is_followed = !local.accepts_stored && local.not_applied.is_none();
+        let is_followed = local.not_applied.is_none();
         let state = local.applied.as_ref().map(|applied| &applied.state);
         let state = state.filter(|state| is_followed && state.rank() >= local.stored);
         let reason = state.and_then(|state| why_contested(state, loaded, &self.replica));
@@ -113,12 +119,10 @@ impl Keeper {
     pub(super) fn apply_stored(&self, local: &mut Local, loaded: &Loaded) -> Result<(), KeyRingError> {
         let stored = &loaded.stored;
         let digest = sha256(stored.document.as_bytes());
-        let is_current = |own: &Applied| own.digest == digest && own.state.version == stored.version;
-        let is_new = stored.version > 0 && !local.applied.as_ref().is_some_and(is_current);
+        let is_new = stored.version > 0 && !local.has_stored(loaded);
         // One that is refused is not read again and again.
         let is_refused = |ring: &&NotApplied| ring.digest == digest && ring.rank.version == stored.version;
-        let refused =
-            local.not_applied.as_ref().filter(is_refused).filter(|_| local.applied.is_some() && !local.accepts_stored);
+        let refused = local.not_applied.as_ref().filter(is_refused).filter(|_| local.applied.is_some());
         let refused = refused.map(|ring| ring.rank);
         let opened = (is_new && refused.is_none()).then(|| self.open_stored(local, loaded));
         let listed = opened.as_ref().and_then(|opened| opened.as_ref().ok()).filter(|opened| opened.is_listed);
@@ -152,20 +156,22 @@ impl Keeper {
             Err(error) => {
                 self.refused(local, &error.to_string());
                 local.not_applied = Some(NotApplied { reason: error.to_string(), digest, rank, is_foreign: false });
-                // An operator who accepts the stored ring would lose what cannot be read, such as a distrust.
-                return if local.applied.is_some() && !local.accepts_stored { Ok(()) } else { Err(error.into()) };
+                return if local.applied.is_some() { Ok(()) } else { Err(error.into()) };
             }
         };
         let applied = local.applied.as_ref();
         let foreign = applied.and_then(|applied| why_foreign(&applied.state, &opened));
-        if let Some(reason) = foreign.filter(|_| !local.accepts_stored) {
+        if let Some(reason) = foreign {
             // The history of an altered list is not known.
             let reason = if opened.is_listed { reason } else { opened.problems.join("; ") };
             self.refused(local, &reason);
             local.not_applied = Some(NotApplied { reason, digest, rank, is_foreign: opened.is_listed });
             return Ok(());
         }
-        let unsaved = keep_changes(local, &mut opened, millis_of(stored.now));
+        let unsaved = match &local.applied {
+            Some(own) => keep_distrusts(&own.state, &mut opened.state, millis_of(stored.now)),
+            None => Vec::new(),
+        };
         self.log_changes(local, &opened.state);
         local.not_applied = None;
         if opened.problems.is_empty() {
@@ -188,7 +194,7 @@ impl Keeper {
     }
 
     /// Reads the stored ring, with what this replica knows of it.
-    fn open_stored(&self, local: &Local, loaded: &Loaded) -> Result<Opened, KeyError> {
+    pub(super) fn open_stored(&self, local: &Local, loaded: &Loaded) -> Result<Opened, KeyError> {
         let (stored, applied) = (&loaded.stored, local.applied.as_ref());
         let mut private = applied.map(|applied| applied.private.clone()).unwrap_or_default();
         private.extend(self.settings.external.iter().map(|(key_id, key)| (key_id.clone(), key.clone())));
@@ -203,7 +209,11 @@ impl Keeper {
     /// Logs what another process changed, such as a distrust by a command. The process that takes a step reports it itself.
     fn log_changes(&self, local: &Local, state: &RingState) {
         let Some(before) = local.applied.as_ref().map(|applied| &applied.state) else { return };
-        for step in steps_between(before, state) {
+        self.log_steps(&steps_between(before, state));
+    }
+
+    pub(super) fn log_steps(&self, steps: &[Step]) {
+        for step in steps {
             let name = step.state.map_or("removed", KeyState::name);
             let ring = &self.settings.name;
             tracing::info!(ring, key_id = step.key_id, step = name, "another process changed a key of the ring");
@@ -299,14 +309,8 @@ pub(super) fn steps_between(before: &RingState, after: &RingState) -> Vec<Step> 
     changed.chain(removed.map(|entry| step(entry.key_id(), None))).collect()
 }
 
-/// Keeps what the ring of this replica has and the stored one lacks: the distrusts, and, if an operator accepts the stored ring, the time
-/// of the last acceptance. Returns the steps for the store.
-fn keep_changes(local: &Local, opened: &mut Opened, now: u64) -> Vec<Step> {
-    let Some(own) = local.applied.as_ref().map(|applied| &applied.state) else { return Vec::new() };
-    let state = &mut opened.state;
-    if local.accepts_stored {
-        state.history.accepted_at = state.history.accepted_at.max(own.history.accepted_at);
-    }
-    let lost = state.lost_distrusts(&own.distrusted);
-    state.repeat_distrusts(&lost, now)
+/// Repeats the distrusts that the stored ring lacks. Returns the steps for the store.
+pub(super) fn keep_distrusts(own: &RingState, stored: &mut RingState, now: u64) -> Vec<Step> {
+    let lost = stored.lost_distrusts(&own.distrusted);
+    stored.repeat_distrusts(&lost, now)
 }

@@ -14,12 +14,12 @@ use super::KeyRingError;
 use super::document::PrivateKeys;
 use super::history::Rank;
 use super::lifecycle::{KeyState, RingState, Step};
-use super::peers;
+use super::peers::{self, Loaded};
 use super::settings::Settings;
 use super::status::RingStatus;
 use super::store::{KeyStoreError, Replica};
 use crate::clock::Moment;
-use crate::crypto::fill_random;
+use crate::crypto::{fill_random, sha256};
 use crate::deadline::within;
 use crate::keys::ring::WeakKeyRing;
 use crate::keys::{KeyError, KeyRing, KeySnapshot, Lease, NoSigningKey, SharedKeys};
@@ -43,8 +43,6 @@ pub(super) struct Local {
     pub(super) applied: Option<Applied>,
     /// The version in the last renewal of the lease.
     pub(super) reported: u64,
-    /// Whether an operator accepts the stored ring, although it is older or altered.
-    pub(super) accepts_stored: bool,
     /// The last reason why the stored ring was refused, so that it is reported once.
     pub(super) refused: Option<String>,
     /// The reason why the stored ring is not that of this replica now: it cannot be read, or it lacks changes.
@@ -81,6 +79,12 @@ pub(super) enum Phase {
 }
 
 impl Local {
+    /// Returns whether the ring of this replica was read from the stored document.
+    pub(super) fn has_stored(&self, loaded: &Loaded) -> bool {
+        let (stored, digest) = (&loaded.stored, sha256(loaded.stored.document.as_bytes()));
+        self.applied.as_ref().is_some_and(|own| own.digest == digest && own.state.version == stored.version)
+    }
+
     /// Returns whether live replicas have rings of which neither has all changes.
     pub(super) fn is_divided(&self) -> bool {
         self.contested.is_some() || self.not_applied.as_ref().is_some_and(|ring| ring.is_foreign)

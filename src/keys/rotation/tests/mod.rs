@@ -1,13 +1,15 @@
 //! Replicas that share a ring, with an injected clock and simulated time.
 
+mod acceptance;
 mod followers;
 mod key_kinds;
 mod settings;
 mod steps;
 mod tampering;
 
-use std::sync::Arc;
+use std::future::pending;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
@@ -34,12 +36,29 @@ struct Link {
     store: MemoryKeyStore,
     is_cut: Arc<AtomicBool>,
     panics: Arc<AtomicBool>,
+    /// Whether the store reads and does not answer.
+    stalls: Arc<AtomicBool>,
     saves: Arc<AtomicUsize>,
+    refused_save: Arc<Mutex<Option<RefusedSave>>>,
+}
+
+/// How a store does not save.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RefusedSave {
+    Fails,
+    Conflicts,
 }
 
 impl Link {
     fn to(store: &MemoryKeyStore) -> Self {
-        Self { store: store.clone(), is_cut: Arc::default(), panics: Arc::default(), saves: Arc::default() }
+        Self {
+            store: store.clone(),
+            is_cut: Arc::default(),
+            panics: Arc::default(),
+            stalls: Arc::default(),
+            saves: Arc::default(),
+            refused_save: Arc::default(),
+        }
     }
 
     fn check(&self) -> Result<(), KeyStoreError> {
@@ -52,6 +71,9 @@ impl KeyStore for Link {
     fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
         Box::pin(async move {
             self.check()?;
+            if self.stalls.load(Ordering::SeqCst) {
+                pending::<()>().await;
+            }
             self.store.load_ring(ring).await
         })
     }
@@ -59,6 +81,11 @@ impl KeyStore for Link {
     fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
         Box::pin(async move {
             self.check()?;
+            match *self.refused_save.lock().unwrap() {
+                None => {}
+                Some(RefusedSave::Fails) => return Err(KeyStoreError::new("the disk is full")),
+                Some(RefusedSave::Conflicts) => return Ok(false),
+            }
             let saved = self.store.save_ring(ring, over, version, document).await?;
             self.saves.fetch_add(saved.into(), Ordering::SeqCst);
             Ok(saved)
