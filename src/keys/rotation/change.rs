@@ -175,10 +175,15 @@ impl Keeper {
             return Ok((self.begin(local), Vec::new()));
         }
         // An operator would lose what cannot be read, such as a distrust.
-        let Opened { mut state, private, problems, .. } = self.open_stored(local, loaded)?;
-        if !problems.is_empty() {
-            self.refused(local, &problems.join("; "));
+        let opened = self.open_stored(local, loaded)?;
+        if !opened.problems.is_empty() {
+            self.refused(local, &opened.problems.join("; "));
         }
+        let is_whole_copy = local.applied.as_ref().is_some_and(|own| own.is_whole_copy_of(&opened));
+        if is_whole_copy {
+            return Ok((self.begin(local), Vec::new()));
+        }
+        let Opened { mut state, private, .. } = opened;
         let Some(Applied { state: own, .. }) = &local.applied else {
             return Ok((Change { state, private, steps: Vec::new() }, Vec::new()));
         };

@@ -115,7 +115,8 @@ impl Keeper {
         }
     }
 
-    /// Applies the stored ring, unless it lacks changes of this replica, or is not readable. Then the replica keeps its ring.
+    /// Applies the stored ring, unless it lacks changes of this replica, is not readable, or is an altered copy of what this replica has. Then
+    /// the replica keeps its ring.
     pub(super) fn apply_stored(&self, local: &mut Local, loaded: &Loaded) -> Result<(), KeyRingError> {
         let stored = &loaded.stored;
         let digest = sha256(stored.document.as_bytes());
@@ -166,6 +167,13 @@ impl Keeper {
             let reason = if opened.is_listed { reason } else { opened.problems.join("; ") };
             self.refused(local, &reason);
             local.not_applied = Some(NotApplied { reason, digest, rank, is_foreign: opened.is_listed });
+            return Ok(());
+        }
+        if applied.is_some_and(|own| own.is_whole_copy_of(&opened)) {
+            // An alteration of the store must not take a key from replicas that have it.
+            let reason = opened.problems.join("; ");
+            self.refused(local, &reason);
+            local.not_applied = Some(NotApplied { reason, digest, rank, is_foreign: false });
             return Ok(());
         }
         let unsaved = match &local.applied {

@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::KeyRingError;
-use super::document::PrivateKeys;
+use super::document::{Opened, PrivateKeys};
 use super::history::Rank;
 use super::lifecycle::{KeyState, RingState, Step};
 use super::peers::{self, Loaded};
@@ -45,7 +45,7 @@ pub(super) struct Local {
     pub(super) reported: u64,
     /// The last reason why the stored ring was refused, so that it is reported once.
     pub(super) refused: Option<String>,
-    /// The reason why the stored ring is not that of this replica now: it cannot be read, or it lacks changes.
+    /// The reason why the stored ring is not that of this replica now: it cannot be read, was altered, or lacks changes.
     pub(super) not_applied: Option<NotApplied>,
     /// The reason why the ring of this replica, which is the stored one, lacks changes of another live replica.
     pub(super) contested: Option<String>,
@@ -103,6 +103,11 @@ pub(super) struct Applied {
 }
 
 impl Applied {
+    /// Returns whether this is all of the stored version, while the stored document was altered.
+    pub(super) fn is_whole_copy_of(&self, opened: &Opened) -> bool {
+        self.problems.is_empty() && !opened.problems.is_empty() && self.state.head() == opened.state.head()
+    }
+
     /// Drops private keys that never sign again. Keys behind signers have no private half here.
     pub(super) fn drop_unused_private_keys(&mut self) {
         let may_sign = |state| matches!(state, KeyState::Published | KeyState::Signing);

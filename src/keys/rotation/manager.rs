@@ -137,7 +137,11 @@ impl KeyManager {
     }
 
     /// Accepts the stored ring, although it was restored from an older copy or altered. All live replicas follow it then, whatever
-    /// version they have. Rows and settings that are not authentic are replaced by those that this replica knows.
+    /// version they have. Settings that are not authentic are replaced by those that this replica knows, and rows as well if it knows
+    /// the same version. Otherwise such rows are left out.
+    ///
+    /// If it fails or is cancelled, this replica keeps its ring, and refuses the stored one as before. The store may have saved the
+    /// acceptance nevertheless; then this replica follows it.
     ///
     /// A distrust that a live replica knows is repeated. One that no live replica knows must be repeated by you: every key that
     /// was trusted in the copy is trusted again.

@@ -70,7 +70,9 @@ async fn an_altered_row_is_not_used_raises_an_event_and_stops_all_steps() {
     assert_ne!(document, stored.document);
     site.store.overwrite("default", stored.version, &document);
     site.pass(2 * SECOND).await;
-    assert_eq!(one.ring().key_ids().collect::<Vec<_>>(), [signs.as_str()]);
+    let keys = [(signs.clone(), KeyState::Signing), (altered.clone(), KeyState::Published)];
+    let known = || one.status().keys.iter().map(|key| (key.key_id.clone(), key.state)).collect::<Vec<_>>();
+    assert_eq!(known(), keys, "the replica has its own copy of this version, which is authentic");
     assert!(one.status().problems[0].contains(&altered), "{:?}", one.status());
     let refused = std::iter::from_fn(|| received.try_recv())
         .find(|event| matches!(&event.outcome, Outcome::KeyRingRefused { reason } if reason.contains("not authentic")));
@@ -79,8 +81,41 @@ async fn an_altered_row_is_not_used_raises_an_event_and_stops_all_steps() {
     assert_eq!(site.store.load_ring("default").await.unwrap().document, document, "nothing is written over it");
     assert!(matches!(one.distrust(&signs).await, Err(KeyRingError::Refused(_))));
     one.accept_stored().await.unwrap();
-    assert_eq!(states(&one), [KeyState::Signing, KeyState::Published]);
-    assert!(one.status().problems.is_empty() && one.ring().key_ids().all(|key_id| key_id != altered));
+    assert_eq!(known(), keys, "the row of the replica replaces the altered one");
+    assert!(one.status().problems.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn altering_the_store_takes_no_key_from_a_replica_that_has_it_and_its_copy_repairs_the_store() {
+    for altered in ["a row", "no row", "a setting"] {
+        let site = Site::new();
+        let (one, other) = (site.replica().await, site.replica().await);
+        site.pass(2 * SECOND).await;
+        let (signs, keys) = (signing(&one), one.ring().key_ids().collect::<Vec<_>>());
+        let stored = site.store.load_ring("default").await.unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&stored.document).unwrap();
+        match altered {
+            "a row" => json["keys"][0]["since"] = 1.into(),
+            "no row" => drop(json["keys"].as_array_mut().unwrap().remove(0)),
+            _ => json["before_signing"] = 0.into(),
+        }
+        site.store.overwrite("default", stored.version, &json.to_string());
+        site.pass(60 * SECOND).await;
+        for replica in [&one, &other] {
+            assert_eq!(replica.ring().current().signing_key().unwrap().key_id(), signs, "{altered}");
+            assert_eq!(replica.ring().key_ids().collect::<Vec<_>>(), keys, "{altered}");
+            assert_eq!(replica.status().problems.len(), 1, "{altered}: {:?}", replica.status());
+            assert!(matches!(replica.rotate().await, Err(KeyRingError::Refused(_))), "{altered}");
+        }
+        one.accept_stored().await.unwrap();
+        site.pass(2 * SECOND).await;
+        let started = site.replica().await;
+        for replica in [&one, &other, &started] {
+            assert!(replica.is_ready() && replica.status().problems.is_empty(), "{altered}");
+            assert_eq!(replica.ring().key_ids().collect::<Vec<_>>(), keys, "{altered}");
+            assert_eq!(signing(replica), signs, "{altered}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
