@@ -58,6 +58,16 @@ pub(super) fn is_contested_by(own: &RingState, other: &Known) -> bool {
     is_ring && own.history.relation(own.version, other) == Relation::Foreign
 }
 
+/// Returns whether other replicas live on the line of a refused ring: none of them knows the last acceptance that this replica knows. They
+/// may have changes that it lacks.
+pub(super) fn is_lived_on<'a>(own: &RingState, stored: &RingState, others: impl Iterator<Item = &'a Known>) -> bool {
+    let lives = |other: &Known| {
+        let is_superseded = own.history.relation(own.version, other) == Relation::Superseded;
+        is_superseded && other.head.version > 0 && other.accepted_at == stored.history.accepted_at
+    };
+    others.into_iter().any(lives)
+}
+
 /// Returns how it is known that the ring of this replica lacks changes that another live replica has.
 pub(super) fn why_contested(own: &RingState, loaded: &Loaded, name: &str) -> Option<String> {
     let (other, known) = loaded.known().find(|(other, known)| *other != name && is_contested_by(own, known))?;

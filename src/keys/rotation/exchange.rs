@@ -1,7 +1,9 @@
 //! The exchange of a replica with the store: it reads the ring, applies it, and reports what it has.
 
 use super::KeyRingError;
-use super::decision::{foreign, is_behind, is_contested_by, lagging, shown, why_contested, why_foreign, why_restored};
+use super::decision::{
+    foreign, is_behind, is_contested_by, is_lived_on, lagging, shown, why_contested, why_foreign, why_restored,
+};
 use super::document::{self, Opened};
 use super::history::Rank;
 use super::keeper::{Applied, Keeper, Local, NotApplied, Phase};
@@ -132,17 +134,33 @@ impl Keeper {
         let fallback = Rank { accepted_at: own, version: stored.version };
         local.stored = listed.map(|opened| opened.state.rank()).or(refused).unwrap_or(fallback);
         if let Some(reason) = why_restored(local, loaded) {
+            if local.applied.is_none() {
+                // It cannot know which changes were lost. An altered document says nothing about its age.
+                let (why, error) = match opened {
+                    Some(Err(error)) => (error.to_string(), error.into()),
+                    Some(Ok(opened)) if !opened.is_listed => refused_for(opened.problems.join("; ")),
+                    _ => refused_for(reason),
+                };
+                self.refused(local, &why);
+                return Err(error);
+            }
+            if let Some(opened) = listed {
+                self.adopt_distrusts(local, &opened.state, millis_of(stored.now));
+            }
             // If another process changed it since, it may have distrusted a key that this replica uses.
+            let is_changed = |own: &RingState, stored: &RingState| {
+                let mut others = loaded.known().filter(|(name, _)| *name != self.replica).map(|(_, known)| known);
+                is_contested_by(own, &stored.known()) || is_lived_on(own, stored, &mut others)
+            };
             let changed = local.applied.as_ref().zip(listed);
-            let changed = changed.filter(|(own, opened)| is_contested_by(&own.state, &opened.state.known()));
+            let changed = changed.filter(|(own, opened)| is_changed(&own.state, &opened.state));
             let changed = changed.map(|(own, opened)| foreign(&own.state, &opened.state));
             self.refused(local, changed.as_ref().unwrap_or(&reason));
             let (rank, is_foreign) = (local.stored, true);
             if refused.is_none() {
                 local.not_applied = changed.map(|reason| NotApplied { reason, digest, rank, is_foreign });
             }
-            // A replica without a ring cannot know which changes were lost.
-            return if local.applied.is_some() { Ok(()) } else { Err(KeyRingError::Refused(reason)) };
+            return Ok(());
         }
         let Some(opened) = opened else {
             // It could not be read in the meantime, and is again what it was.
@@ -163,6 +181,9 @@ impl Keeper {
         let applied = local.applied.as_ref();
         let foreign = applied.and_then(|applied| why_foreign(&applied.state, &opened));
         if let Some(reason) = foreign {
+            if opened.is_listed {
+                self.adopt_distrusts(local, &opened.state, millis_of(stored.now));
+            }
             // The history of an altered list is not known.
             let reason = if opened.is_listed { reason } else { opened.problems.join("; ") };
             self.refused(local, &reason);
@@ -199,6 +220,16 @@ impl Keeper {
             },
         );
         Ok(())
+    }
+
+    /// Distrusts what an authentic ring distrusts, although it is refused: a distrust is final on every line of versions.
+    fn adopt_distrusts(&self, local: &mut Local, refused: &RingState, now: u64) {
+        let lost = local.applied.as_ref().map(|own| own.state.lost_distrusts(&refused.distrusted)).unwrap_or_default();
+        let Some(mut own) = (if lost.is_empty() { None } else { local.applied.take() }) else { return };
+        let steps = own.state.repeat_distrusts(&lost, now);
+        self.log_steps(&steps);
+        own.unsaved.extend(steps);
+        self.apply(local, own);
     }
 
     /// Reads the stored ring, with what this replica knows of it.
@@ -321,4 +352,8 @@ pub(super) fn steps_between(before: &RingState, after: &RingState) -> Vec<Step> 
 pub(super) fn keep_distrusts(own: &RingState, stored: &mut RingState, now: u64) -> Vec<Step> {
     let lost = stored.lost_distrusts(&own.distrusted);
     stored.repeat_distrusts(&lost, now)
+}
+
+fn refused_for(reason: String) -> (String, KeyRingError) {
+    (reason.clone(), KeyRingError::Refused(reason))
 }

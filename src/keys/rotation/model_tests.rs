@@ -17,8 +17,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::decision::{is_contested_by, is_foreign, reached};
-use super::history::{Known, Rank};
+use super::decision::{is_contested_by, is_foreign, is_lived_on, reached};
+use super::history::{Head, Known, Rank};
 use super::lifecycle::{KeyState, RingState, Waits};
 use crate::keys::{Algorithm, SigningKey, VerifyingKey};
 
@@ -228,6 +228,8 @@ struct Replica {
     accepted: HashSet<String>,
     /// The keys that it has known to be distrusted.
     distrusted: HashSet<String>,
+    /// The refused ring that others live on.
+    divided_by: Option<Head>,
 }
 
 struct Token {
@@ -341,11 +343,17 @@ impl Model {
         // What the replica has then, and which others lack changes of it.
         let (mine, contests) = if is_lower { (own.as_ref(), Some(stored.known())) } else { (Some(&stored), None) };
         let others = self.leases.iter().filter(|(other, _)| **other != number).map(|(_, lease)| lease.known.clone());
+        let is_divided = is_lower
+            && own.as_ref().is_some_and(|own| {
+                let others = self.leases.iter().filter(|(other, _)| **other != number).map(|(_, lease)| &lease.known);
+                self.replicas[number].divided_by.as_ref() == Some(&stored.head()) || is_lived_on(own, &stored, others)
+            });
+        self.replicas[number].divided_by = is_divided.then(|| stored.head());
         let mut others = others.chain(contests);
         let is_contested = !is_foreign
             && !self.removed.refuse_foreign
             && !self.removed.contest
-            && mine.is_some_and(|mine| others.any(|other| is_contested_by(mine, &other)));
+            && (is_divided || mine.is_some_and(|mine| others.any(|other| is_contested_by(mine, &other))));
         let refuses = is_lower || is_foreign || is_contested;
         if refuses && self.accepted_line == self.line {
             self.violation = Some(format!("replica {number} refuses version {} of its own ring", stored.version));
@@ -360,6 +368,12 @@ impl Model {
         if !is_lower && !is_foreign && !stays {
             self.follow(number, &stored);
         }
+        if (is_lower || is_foreign)
+            && let Some(has) = &mut self.replicas[number].has
+        {
+            has.repeat_distrusts(&has.lost_distrusts(&stored.distrusted), self.now);
+        }
+        self.replicas[number].distrusted.extend(stored.distrusted.iter().cloned());
         self.replicas[number].looked_at = self.now;
         self.replicas[number].refuses = refuses;
         if loss == Loss::Renewal {
@@ -672,7 +686,7 @@ impl Model {
         // Another replica has said in the store, for as long as a lease is used, that it knows better.
         let says = |lease: &Lease| {
             let is_known = lease.end > self.now && self.now - lease.since > USABLE + 2 * TICK;
-            is_known && lease.distrusted.contains(key_id) && lease.known.accepted_at >= has.history.accepted_at
+            is_known && lease.distrusted.contains(key_id)
         };
         let was_told = self.leases.iter().any(|(other, lease)| *other != number && says(lease));
         let is_undisturbed =

@@ -1,6 +1,7 @@
 //! Replicas that share a ring, with an injected clock and simulated time.
 
 mod acceptance;
+mod earlier_acceptance;
 mod followers;
 mod key_kinds;
 mod settings;
