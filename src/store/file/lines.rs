@@ -76,7 +76,7 @@ impl Place {
         Self { length: ANOTHER_FILE, ..Self::default() }
     }
 
-    /// Returns whether this is the stamp of the file when it was read. `None` means that there is none.
+    /// Returns whether this is the stamp of the file when it was read. `None` if there was no file.
     pub(super) fn has(&self, stamp: Option<&Stamp>) -> bool {
         self.length != ANOTHER_FILE && self.stamp.as_ref() == stamp
     }
