@@ -77,7 +77,7 @@ fn a_key_in_softhsm_signs_several_tokens_at_once_and_stays_there() {
     let again = said(&run(folder.path(), "1234"));
     assert_eq!(again.lines().next(), Some(lines[0]), "the key is still there");
     let wrong = run(folder.path(), "4321");
-    assert!(!wrong.status.success() && said(&wrong).contains("Pkcs11"), "{}", said(&wrong));
+    assert!(!wrong.status.success() && said(&wrong).contains("PIN is incorrect"), "{}", said(&wrong));
 }
 
 const SESSIONS: usize = 20;
