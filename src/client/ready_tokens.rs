@@ -39,7 +39,7 @@ struct Checked {
     until: SystemTime,
 }
 
-/// The token that one service has sent last, so that its next request takes no lock.
+/// The token that a service sent last. Its next request uses it without a lock.
 #[derive(Debug, Default)]
 pub(super) struct KeptToken {
     checked: Option<Checked>,

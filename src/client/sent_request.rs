@@ -27,7 +27,7 @@ pub(super) struct Saved {
 const MAX_SPARE: usize = 16;
 
 thread_local! {
-    /// To allocate memory, and to count one more user of the token, would take a fifth of the time of a call.
+    /// Allocating memory, and counting one more user of the token, would take a fifth of the time of a call.
     #[expect(clippy::vec_box, reason = "they are used in their box")]
     static SPARE: RefCell<Vec<Box<Saved>>> = const { RefCell::new(Vec::new()) };
 }
@@ -80,7 +80,7 @@ impl<K> SentRequest<K> {
         saved.head.unpack(repeat.restore(body.take()?)?)
     }
 
-    /// The answer is there: leaves the memory to the next request on this thread.
+    /// Ends the request when it is answered. Its memory is left to the next request on this thread.
     #[inline]
     pub(super) fn end(self) {
         let Self::Saved(mut saved, _) = self else { return };
@@ -98,7 +98,7 @@ impl Saved {
     /// Takes what another request with this token has left, or makes a new one.
     #[inline]
     fn take(token: &AccessToken) -> Box<Self> {
-        // While the thread ends, there are none.
+        // A thread that ends has no memory left for others.
         let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
         let mut saved = spare.unwrap_or_else(|| Self::new(token));
         if !saved.token.is_same(token) {

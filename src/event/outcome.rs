@@ -1,4 +1,4 @@
-//! [`Outcome`]: what was decided, with owned data only.
+//! [`Outcome`]: the content of an event, with owned data only.
 
 use std::time::{Duration, SystemTime};
 

@@ -25,7 +25,7 @@ pub enum KeyErrorKind {
     Malformed,
     /// The key has a type, a format or an encryption that this crate or this backend does not support. Convert it, or use another key.
     Unsupported,
-    /// The key can be guessed or computed. Create another one, and no longer trust this one.
+    /// The key can be guessed or computed. Create another one, and remove this key from all verifiers.
     TooWeak,
     /// It is a valid key, but not the right one: a public key instead of a private one, the other half of another key, a key for
     /// another algorithm or purpose, or one that needs another passphrase.

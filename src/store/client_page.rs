@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use super::StoreError;
 use crate::client_id::ClientId;
 
 /// A page of ids and records that is read in one or more steps.
@@ -22,18 +23,34 @@ pub(super) struct ClientPage {
 const READ_ON: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
 
 impl ClientPage {
-    /// Begins with the first id after `after`.
-    pub(super) fn new(after: Option<&ClientId>, limit: NonZeroUsize) -> Self {
+    /// Reads a page that begins with the first id after `after`. `rows` reads at most so many rows after an id, in the order of their
+    /// ids.
+    pub(super) async fn read<F>(
+        after: Option<&ClientId>,
+        limit: NonZeroUsize,
+        rows: impl Fn(Option<String>, NonZeroUsize) -> F,
+    ) -> Result<Vec<(ClientId, String)>, StoreError>
+    where
+        F: Future<Output = Result<Vec<(String, String)>, StoreError>>,
+    {
+        let mut page = Self::new(after, limit);
+        while let Some((after, count)) = page.next() {
+            page.add(rows(after.map(str::to_owned), count).await?);
+        }
+        Ok(page.finish())
+    }
+
+    fn new(after: Option<&ClientId>, limit: NonZeroUsize) -> Self {
         Self { found: Vec::new(), limit, last: after.map(ToString::to_string), wanted: Some(limit), left_out: 0 }
     }
 
     /// Returns the id after which the next rows begin, and their maximum number, or `None` if the page is complete.
-    pub(super) fn next(&self) -> Option<(Option<&str>, NonZeroUsize)> {
+    fn next(&self) -> Option<(Option<&str>, NonZeroUsize)> {
         self.wanted.map(|wanted| (self.last.as_deref(), wanted))
     }
 
     /// Adds the rows that were read, in their order.
-    pub(super) fn add(&mut self, rows: Vec<(String, String)>) {
+    fn add(&mut self, rows: Vec<(String, String)>) {
         let is_end = self.wanted.is_none_or(|wanted| rows.len() < wanted.get());
         for (id, record) in rows {
             match id.parse() {
@@ -47,7 +64,7 @@ impl ClientPage {
     }
 
     /// Returns the ids and the records.
-    pub(super) fn finish(mut self) -> Vec<(ClientId, String)> {
+    fn finish(mut self) -> Vec<(ClientId, String)> {
         self.found.truncate(self.limit.get());
         if self.left_out > 0 {
             tracing::warn!(

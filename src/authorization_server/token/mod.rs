@@ -100,7 +100,7 @@ impl TokenPipeline {
     }
 
     async fn token(&self, head: &Head, body: &[u8], timing: &TokenRequestTiming) -> Result<TokenResponse, TokenError> {
-        // A request that were a local of the caller as well would be stored twice in its future.
+        // Parsed here, not by the caller, whose future would then store the request twice.
         let request = TokenRequest::read(&head.headers, body, &self.audience_parameter)?;
         timing.method(request.credentials.kind());
         let client = self.authenticator.authenticate(&request.credentials, head).await?;

@@ -214,7 +214,7 @@ impl KeyRing {
 static RINGS: AtomicU64 = AtomicU64::new(0);
 
 impl Shared {
-    /// Reads the keys for a step that does not sign. The thread remembers nothing of them, and forgets a key of an earlier version.
+    /// Reads the keys for a step that does not sign. The thread does not remember them, and forgets a key of an earlier version.
     #[inline]
     fn load(&self) -> Guard<Arc<KeySnapshot>> {
         Remembered::forget_other_versions(self.id, self.version.load(Ordering::Acquire));

@@ -38,24 +38,10 @@ impl ClientStore for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Returns the ids and the records of a page.
-    async fn page_of_clients(
-        &self,
-        after: Option<&ClientId>,
-        limit: NonZeroUsize,
-    ) -> Result<Vec<(ClientId, String)>, StoreError> {
-        let mut page = ClientPage::new(after, limit);
-        while let Some((after, count)) = page.next() {
-            let rows = self.rows_of_clients(after, count).await?;
-            page.add(rows);
-        }
-        Ok(page.finish())
-    }
-
     /// Returns the ids and the records of the first rows after this id.
     async fn rows_of_clients(
         &self,
-        after: Option<&str>,
+        after: Option<String>,
         limit: NonZeroUsize,
     ) -> Result<Vec<(String, String)>, StoreError> {
         self.call(async |connection| {
@@ -255,7 +241,7 @@ impl ClientAdmin for PostgresStore {
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
         StoreFuture::new(async move {
-            let page = self.page_of_clients(after, limit).await?;
+            let page = ClientPage::read(after, limit, |after, count| self.rows_of_clients(after, count)).await?;
             page.iter().map(|(id, record)| client_of(id, sql::client(record))).collect()
         })
     }
@@ -266,7 +252,7 @@ impl ClientAdmin for PostgresStore {
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<ListedClient>> {
         StoreFuture::new(async move {
-            let page = self.page_of_clients(after, limit).await?;
+            let page = ClientPage::read(after, limit, |after, count| self.rows_of_clients(after, count)).await?;
             Ok(page.into_iter().map(|(id, record)| ListedClient::of(id, sql::client(&record))).collect())
         })
     }

@@ -91,7 +91,7 @@ impl ClientAdmin for RedisStore {
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
         StoreFuture::new(async move {
-            let page = self.page_of_clients(after, limit).await?;
+            let page = ClientPage::read(after, limit, |after, count| self.rows_of_clients(after, count)).await?;
             page.iter().map(|(id, text)| client_of(id, record(text).map(|(client, _)| client))).collect()
         })
     }
@@ -102,7 +102,7 @@ impl ClientAdmin for RedisStore {
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<ListedClient>> {
         StoreFuture::new(async move {
-            let page = self.page_of_clients(after, limit).await?;
+            let page = ClientPage::read(after, limit, |after, count| self.rows_of_clients(after, count)).await?;
             let entry = |(id, text): (_, String)| ListedClient::of(id, record(&text).map(|(client, _)| client));
             Ok(page.into_iter().map(entry).collect())
         })
@@ -110,24 +110,10 @@ impl ClientAdmin for RedisStore {
 }
 
 impl RedisStore {
-    /// Returns the ids and the records of a page.
-    async fn page_of_clients(
-        &self,
-        after: Option<&ClientId>,
-        limit: NonZeroUsize,
-    ) -> Result<Vec<(ClientId, String)>, StoreError> {
-        let mut page = ClientPage::new(after, limit);
-        while let Some((after, count)) = page.next() {
-            let rows = self.rows_of_clients(after, count).await?;
-            page.add(rows);
-        }
-        Ok(page.finish())
-    }
-
     /// Returns the ids and the records of the first clients after this id.
     async fn rows_of_clients(
         &self,
-        after: Option<&str>,
+        after: Option<String>,
         limit: NonZeroUsize,
     ) -> Result<Vec<(String, String)>, StoreError> {
         let Shared { link, scripts, keys, .. } = &*self.shared;
