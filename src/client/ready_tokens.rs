@@ -114,7 +114,7 @@ impl ReadyToken {
             let old = mem::replace(&mut *lock(slot), copy);
             drop(old);
         }
-        // Who sees the new number sees the new copies.
+        // A thread that reads the new number also reads the new copies.
         self.number.store(next_number(), Ordering::Release);
     }
 }
