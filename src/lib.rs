@@ -103,6 +103,8 @@ pub mod event;
 pub mod issuer;
 mod issuer_metadata;
 pub mod keys;
+#[cfg(test)]
+mod log_capture;
 // Its examples use every feature, so that they are tested only with all of them.
 #[cfg(any(
     all(doc, not(doctest)),

@@ -70,6 +70,8 @@ mod losses;
 mod polling;
 mod purge_clock;
 mod repair;
+#[cfg(test)]
+mod repair_tests;
 mod state;
 #[cfg(test)]
 mod tests;

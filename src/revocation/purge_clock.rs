@@ -176,4 +176,15 @@ mod tests {
         }
         assert_eq!(scene.trusted(60, scene.at(60) + MINUTE / 2), Some(scene.at(60) + MINUTE / 2));
     }
+
+    #[test]
+    fn a_clock_that_is_a_minute_ahead_or_behind_is_steady_and_one_that_differs_by_more_is_not() {
+        for (difference, is_steady) in [(MINUTE, true), (MINUTE + Duration::from_nanos(1), false)] {
+            let (ahead, behind) = (Scene::starting_at(today()), Scene::starting_at(today()));
+            ahead.trusted(30, ahead.at(30) + difference);
+            behind.trusted(30, behind.at(30) - difference);
+            assert_eq!(ahead.trusted(60, ahead.at(60)).is_some(), is_steady, "{difference:?} ahead");
+            assert_eq!(behind.trusted(60, behind.at(60)).is_some(), is_steady, "{difference:?} behind");
+        }
+    }
 }

@@ -7,33 +7,41 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::{Cleared, FollowError, Named, NotCleared, Revocations, RevokedClients};
 use crate::client_id::ClientId;
 use crate::clock::{Clock as _, ManualClock, UnixTime};
+use crate::crypto::{Random, RandomError};
 use crate::registration::Client;
 use crate::store::{
     ChangeFeed, Changes, ClientAdmin as _, Cursor, DynFuture, MemoryStore, Revocation, RevocationStore, StoreError,
     StoreFuture,
 };
+use crate::timing::REVOCATION_GRACE;
 use crate::watchdog::Watchdog;
 
-static BILLING: ClientId = ClientId::from_static("billing");
-const SECOND: Duration = Duration::from_secs(1);
-const NOW: u64 = 1_700_000_000;
+pub(super) static BILLING: ClientId = ClientId::from_static("billing");
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const NOW: u64 = 1_700_000_000;
 
 /// A store that can fail, stall, panic and lose data.
 #[derive(Clone, Debug, Default)]
-struct FaultyStore {
-    store: MemoryStore,
-    fails: Arc<AtomicBool>,
+pub(super) struct FaultyStore {
+    pub(super) store: MemoryStore,
+    pub(super) fails: Arc<AtomicBool>,
     stalls: Arc<AtomicBool>,
     panics: Arc<AtomicBool>,
     /// The time that an answer takes, in milliseconds.
     delay: Arc<AtomicU64>,
     /// The next answer says that the store lost data.
-    lost: Arc<AtomicBool>,
-    refuses_writes: Arc<AtomicBool>,
-    refused: Arc<AtomicUsize>,
+    pub(super) lost: Arc<AtomicBool>,
+    pub(super) refuses_writes: Arc<AtomicBool>,
+    pub(super) refused: Arc<AtomicUsize>,
+    /// Each refusal has another text.
+    pub(super) names_refusals: Arc<AtomicBool>,
+    /// The writes that were made, and those in progress, now and at most at once.
+    pub(super) written: Arc<AtomicUsize>,
+    writing: Arc<AtomicUsize>,
+    pub(super) most_writing: Arc<AtomicUsize>,
     /// The time that a write takes, in milliseconds.
-    write_time: Arc<AtomicU64>,
-    polls: Arc<AtomicUsize>,
+    pub(super) write_time: Arc<AtomicU64>,
+    pub(super) polls: Arc<AtomicUsize>,
     purges: Arc<AtomicUsize>,
     /// The store announces changes all the time.
     announces_changes: Arc<AtomicBool>,
@@ -79,10 +87,16 @@ impl RevocationStore for FaultyStore {
         StoreFuture::new(async move {
             self.fault().await?;
             if self.refuses_writes.load(Ordering::SeqCst) {
-                self.refused.fetch_add(1, Ordering::SeqCst);
-                return Err(StoreError::new("read-only"));
+                let number = self.refused.fetch_add(1, Ordering::SeqCst);
+                let other =
+                    if self.names_refusals.load(Ordering::SeqCst) { format!(", {number}") } else { String::new() };
+                return Err(StoreError::new(format!("read-only{other}")));
             }
+            let writing = self.writing.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_writing.fetch_max(writing, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(self.write_time.load(Ordering::SeqCst))).await;
+            self.writing.fetch_sub(1, Ordering::SeqCst);
+            self.written.fetch_add(1, Ordering::SeqCst);
             self.store.revoke(revocation).await
         })
     }
@@ -99,7 +113,7 @@ impl RevocationStore for FaultyStore {
     }
 }
 
-fn clock() -> ManualClock {
+pub(super) fn clock() -> ManualClock {
     ManualClock::at(UNIX_EPOCH + Duration::from_secs(NOW))
 }
 
@@ -107,13 +121,30 @@ fn named(token_id: &str, issued_at: u64) -> Named<'_> {
     Named { client_id: &BILLING, token_id, issued_at: UnixTime::from_secs(issued_at).unwrap(), key_id: "k" }
 }
 
-fn check(revocations: &Revocations, token_id: &str) -> Result<(), NotCleared> {
+pub(super) fn check(revocations: &Revocations, token_id: &str) -> Result<(), NotCleared> {
     revocations.check(named(token_id, NOW), &Cleared::default())
 }
 
-fn token(id: &str) -> Revocation {
+pub(super) fn token(id: &str) -> Revocation {
     let now = clock().now();
     Revocation::token(id, BILLING.clone(), now, now + Duration::from_secs(600))
+}
+
+/// Returns the revocation of a token that is removed at `time`, some minutes after the token has expired.
+pub(super) fn expiring(id: &str, time: SystemTime) -> Revocation {
+    let expired = time - REVOCATION_GRACE;
+    Revocation::token(id, BILLING.clone(), expired - SECOND, expired)
+}
+
+/// Randomness that causes no jitter.
+#[derive(Debug)]
+pub(super) struct NoJitter;
+
+impl Random for NoJitter {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
+        bytes.fill(0);
+        Ok(())
+    }
 }
 
 /// Notes at each call whether the view has the revocation.
@@ -142,8 +173,26 @@ async fn a_watcher_is_told_after_the_view_has_the_revocation_so_one_that_is_adde
     assert_eq!(*noting.had_it.lock().unwrap(), [true]);
 }
 
+#[tokio::test]
+async fn each_watcher_is_told_until_it_is_dropped_and_is_forgotten_then() {
+    let revocations = Revocations::follow(MemoryStore::default()).clock(clock()).await.unwrap();
+    let noting = || Arc::new(Noting { revocations: revocations.clone(), had_it: Mutex::default() });
+    let (first, second, third) = (noting(), noting(), noting());
+    let watch = |watcher: &Arc<Noting>| revocations.watch(&(watcher.clone() as Arc<dyn RevokedClients>));
+    watch(&first);
+    watch(&second);
+    revocations.revoke_client(&BILLING).await.unwrap();
+    let told = |watcher: &Noting| watcher.had_it.lock().unwrap().len();
+    assert_eq!((told(&first), told(&second)), (1, 1));
+    drop(first);
+    watch(&third);
+    assert_eq!(revocations.shared().watchers.lock().unwrap().len(), 2);
+    revocations.revoke_client(&BILLING).await.unwrap();
+    assert_eq!((told(&second), told(&third)), (2, 1));
+}
+
 /// Follows the store for an hour, after which the clock is trusted and shows [`NOW`].
-async fn follow_for_an_hour(follow: super::Follow) -> (Revocations, ManualClock) {
+pub(super) async fn follow_for_an_hour(follow: super::Follow) -> (Revocations, ManualClock) {
     const HOUR: Duration = Duration::from_secs(3_600);
     let clock = ManualClock::at(clock().now() - HOUR);
     let revocations = follow.clock(clock.clone()).await.unwrap();
@@ -152,7 +201,7 @@ async fn follow_for_an_hour(follow: super::Follow) -> (Revocations, ManualClock)
 }
 
 #[track_caller]
-fn assert_revoked(checked: Result<(), NotCleared>) {
+pub(super) fn assert_revoked(checked: Result<(), NotCleared>) {
     assert_eq!(checked, Err(NotCleared::Revoked));
 }
 
@@ -162,7 +211,7 @@ fn assert_unknown(checked: Result<(), NotCleared>) {
 }
 
 /// Advances the wall clock and the clock of the runtime together, and lets the task run.
-async fn pass(clock: &ManualClock, time: Duration) {
+pub(super) async fn pass(clock: &ManualClock, time: Duration) {
     let mut rest = time;
     while !rest.is_zero() {
         let step = rest.min(Duration::from_millis(100));
@@ -384,6 +433,32 @@ async fn a_full_view_clears_no_token_until_entries_expire_and_then_reads_the_mis
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_entry_fits_at_once_if_others_have_expired_since_the_last_purge() {
+    let follow = Revocations::follow(MemoryStore::default()).max_entries(2).random(NoJitter);
+    let (revocations, clock) = follow_for_an_hour(follow).await;
+    let now = clock.now();
+    for id in ["a", "b"] {
+        revocations.revoke(expiring(id, now + SECOND)).await.unwrap();
+    }
+    pass(&clock, 2 * SECOND).await;
+    assert_eq!(revocations.entries(), 2, "the next purge is due 40 seconds after the last one");
+    revocations.revoke(token("c")).await.unwrap();
+    assert_eq!(check(&revocations, "good"), Ok(()));
+    assert_eq!(revocations.entries(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_entry_of_the_store_is_not_added_to_the_view() {
+    let faulty = FaultyStore::default();
+    let (revocations, clock) = follow_for_an_hour(Revocations::follow(faulty.clone()).random(NoJitter)).await;
+    faulty.store.revoke(expiring("a", clock.now() - SECOND)).await.unwrap();
+    faulty.store.revoke(token("b")).await.unwrap();
+    pass(&clock, SECOND).await;
+    assert_revoked(check(&revocations, "b"));
+    assert_eq!(revocations.entries(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_revocation_is_removed_when_the_clock_jumps_ahead_for_some_minutes() {
     let faulty = FaultyStore::default();
     let (revocations, clock) = follow_for_an_hour(Revocations::follow(faulty.clone())).await;
@@ -593,132 +668,4 @@ async fn a_process_starts_although_the_store_has_more_expired_entries_than_the_v
     let revocations = Revocations::follow(store.clone()).clock(clock).max_entries(10).await.unwrap();
     assert!(revocations.is_ready());
     assert_eq!(store.changes(&Cursor::start()).await.unwrap().changes.len(), 100, "the store keeps them");
-}
-
-#[tokio::test(start_paused = true)]
-async fn revocations_that_the_store_lost_are_reported_written_again_and_stay_in_force() {
-    let (faulty, clock) = (FaultyStore::default(), clock());
-    let (events, mut listener) = crate::event::channel();
-    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).events(events.clone());
-    let revocations = revocations.tokens_per_client(10_000).await.unwrap();
-    revocations.report_losses_to(&events);
-    let count = 3_500_u64;
-    for number in 0..count {
-        revocations.revoke(token(&number.to_string())).await.unwrap();
-    }
-    revocations.revoke_key("k").await.unwrap();
-    let held = async || {
-        let mut cursor = Cursor::start();
-        let mut all = std::collections::HashSet::new();
-        loop {
-            let page = faulty.store.changes(&cursor).await.unwrap();
-            all.extend(page.changes);
-            cursor = page.cursor;
-            if !page.more {
-                return all.len() as u64;
-            }
-        }
-    };
-    // The store loses all of them, and another process writes one of them again.
-    let entries = revocations.entries() as u64;
-    faulty.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
-    assert_eq!(held().await, 0);
-    faulty.store.revoke(token("7")).await.unwrap();
-    faulty.lost.store(true, Ordering::SeqCst);
-    // One poll at least and three at most, each of which writes 1,024 entries.
-    tokio::time::sleep(Duration::from_millis(510)).await;
-    assert!((1..entries).contains(&held().await), "they are not all written at once");
-    assert_revoked(check(&revocations, "7"));
-    tokio::time::sleep(5 * SECOND).await;
-    assert_eq!(held().await, entries);
-    assert_revoked(check(&revocations, "2499"));
-
-    let event = listener.try_recv().unwrap();
-    let crate::event::Outcome::StoreLostData { reason } = &event.outcome else { panic!("{event:?}") };
-    assert_eq!((reason.as_str(), event.client_id.is_some()), ("on purpose", false));
-    assert!(listener.try_recv().is_none(), "a listener that was added twice gets one event");
-    // At most one event per minute.
-    for (after, events) in [(10 * SECOND, 0), (60 * SECOND, 1)] {
-        tokio::time::sleep(after).await;
-        clock.advance(after);
-        faulty.lost.store(true, Ordering::SeqCst);
-        tokio::time::sleep(SECOND).await;
-        assert_eq!(std::iter::from_fn(|| listener.try_recv()).count(), events);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn lost_revocations_are_written_again_once_the_store_accepts_writes() {
-    let (faulty, clock) = (FaultyStore::default(), clock());
-    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).await.unwrap();
-    revocations.revoke(token("a")).await.unwrap();
-    faulty.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
-    faulty.refuses_writes.store(true, Ordering::SeqCst);
-    faulty.lost.store(true, Ordering::SeqCst);
-    tokio::time::sleep(5 * SECOND).await;
-    let held = async || faulty.store.changes(&Cursor::start()).await.unwrap().changes.len();
-    assert!(held().await == 0 && revocations.is_ready());
-    faulty.refuses_writes.store(false, Ordering::SeqCst);
-    tokio::time::sleep(5 * SECOND).await;
-    assert_eq!(held().await, 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_process_that_may_not_write_retries_the_repair_less_and_less_often_and_ends_it_once_others_have_written() {
-    let (faulty, clock) = (FaultyStore::default(), clock());
-    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).await.unwrap();
-    for id in ["a", "b"] {
-        revocations.revoke(token(id)).await.unwrap();
-    }
-    faulty.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
-    faulty.refuses_writes.store(true, Ordering::SeqCst);
-    faulty.lost.store(true, Ordering::SeqCst);
-    let refused = || faulty.refused.swap(0, Ordering::SeqCst);
-    tokio::time::sleep(60 * SECOND).await;
-    let first_minute = refused();
-    assert!((5..=14).contains(&first_minute), "two entries, after 1, 2, 4, … seconds: {first_minute}");
-    tokio::time::sleep(600 * SECOND).await;
-    let next_minutes = refused();
-    assert!((16..=22).contains(&next_minutes), "two entries, once a minute: {next_minutes}");
-    for id in ["a", "b"] {
-        faulty.store.revoke(token(id)).await.unwrap();
-    }
-    tokio::time::sleep(600 * SECOND).await;
-    assert_eq!(refused(), 0, "the feed has returned them");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_repair_of_a_store_that_writes_slowly_delays_each_poll_by_at_most_200_milliseconds_and_is_completed() {
-    let (faulty, clock) = (FaultyStore::default(), clock());
-    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).await.unwrap();
-    for number in 0..100 {
-        revocations.revoke(token(&number.to_string())).await.unwrap();
-    }
-    faulty.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
-    faulty.write_time.store(1_900, Ordering::SeqCst);
-    faulty.lost.store(true, Ordering::SeqCst);
-    faulty.polls.store(0, Ordering::SeqCst);
-    tokio::time::sleep(7 * SECOND).await;
-    let polls = faulty.polls.load(Ordering::SeqCst);
-    assert!(polls >= 7 * 1_000 / (500 + 200), "{polls} polls");
-    tokio::time::sleep(3 * SECOND).await;
-    assert_eq!(faulty.store.changes(&Cursor::start()).await.unwrap().changes.len(), 100);
-}
-
-#[tokio::test(start_paused = true)]
-async fn entries_whose_write_failed_during_a_repair_are_written_with_the_next_attempt() {
-    let (faulty, clock) = (FaultyStore::default(), clock());
-    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).store_timeout(SECOND).await.unwrap();
-    for number in 0..100 {
-        revocations.revoke(token(&number.to_string())).await.unwrap();
-    }
-    faulty.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
-    // Longer than a call may take.
-    faulty.write_time.store(1_500, Ordering::SeqCst);
-    faulty.lost.store(true, Ordering::SeqCst);
-    tokio::time::sleep(10 * SECOND).await;
-    assert!(faulty.store.changes(&Cursor::start()).await.unwrap().changes.is_empty() && revocations.is_ready());
-    faulty.write_time.store(0, Ordering::SeqCst);
-    tokio::time::sleep(90 * SECOND).await;
-    assert_eq!(faulty.store.changes(&Cursor::start()).await.unwrap().changes.len(), 100);
 }

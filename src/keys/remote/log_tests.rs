@@ -1,45 +1,12 @@
 //! Tests of how much an issuer can cause to be logged with arbitrary answers.
 
-use std::io;
-
 use super::tests::{
-    Arc, BearerAuthLayer, Body, ISSUER, Infallible, KEYS, METADATA, Mutex, OPENID, Request, Response, SECOND, Site,
-    Verifier, connected, issuer, json, naming, ring, service_fn, sleep,
+    BearerAuthLayer, Body, ISSUER, Infallible, KEYS, METADATA, OPENID, Request, Response, SECOND, Site, Verifier,
+    connected, issuer, json, naming, ring, service_fn, sleep,
 };
 use crate::deadline::in_time;
+use crate::log_capture::LogCapture;
 use tower::{Layer as _, ServiceExt as _};
-
-/// Collects the log of a test.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn start() -> (Self, tracing::subscriber::DefaultGuard) {
-        // Otherwise, a line that a thread without a subscriber reaches first may stay disabled for all threads.
-        static ENABLED: std::sync::Once = std::sync::Once::new();
-        ENABLED.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap());
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        let guard = tracing::subscriber::set_default(subscriber);
-        (log, guard)
-    }
-
-    fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
-    }
-}
 
 /// Sends `count` requests, each with a token that names another key.
 async fn requests(verifier: &Verifier, count: u32) {
@@ -78,7 +45,7 @@ fn the_error_of_a_bad_issuer_is_short() {
 fn the_answer_of_a_bad_issuer_is_logged_once_per_fetch_and_truncated() {
     in_time(async {
         for metadata in bad_metadata() {
-            let (log, _guard) = Log::start();
+            let (log, _guard) = LogCapture::start();
             let site = Site::of(&ring());
             site.set(METADATA, &metadata);
             site.set(OPENID, &metadata);
@@ -102,7 +69,7 @@ fn the_answer_of_a_bad_issuer_is_logged_once_per_fetch_and_truncated() {
 #[test]
 fn a_request_with_a_random_key_name_logs_the_issuer_but_not_the_last_fetch_error() {
     in_time(async {
-        let (log, _guard) = Log::start();
+        let (log, _guard) = LogCapture::start();
         let site = Site::of(&ring());
         let verifier = connected(&site).await;
         let [metadata, _] = bad_metadata();
