@@ -255,6 +255,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_event_has_the_time_of_the_clock_of_the_verifier() {
+        let (events, mut listener) = event::channel();
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(1_000);
+        let keys = KeyRing::generate().unwrap();
+        let server = AuthorizationServer::new("https://auth.example.com", keys, MemoryStore::default()).unwrap();
+        let verifier = server.verifier("https://api.example.com").unwrap();
+        let layer = BearerAuthLayer::new(verifier.clock(crate::clock::ManualClock::at(time))).events(events);
+        answer(layer, Err(InvalidToken::UnknownKey.into())).await;
+        assert_eq!(listener.try_recv().unwrap().at, time);
+    }
+
+    #[tokio::test]
     async fn an_unavailable_part_gives_a_503_without_a_challenge_and_an_event() {
         let (events, mut listener) = event::channel();
         let unavailable = Unavailable::new(UnavailableKind::Keys).retry_after(Duration::from_secs(7));

@@ -173,6 +173,49 @@ fn a_client_that_revokes_too_many_tokens_gets_one_entry_per_second() {
 }
 
 #[test]
+fn a_client_gets_one_entry_per_second_until_it_revokes_fewer_than_ten_tokens_between_two_purges() {
+    let view = view(2, 100);
+    let revoke = |ids: std::ops::Range<u64>| {
+        for number in ids {
+            add(&view, &token(&number.to_string(), number, 100)).unwrap();
+        }
+        view.purge(at(1));
+    };
+    let is_coarsened = || view.coarsen(token("x", 50, 100)) == coarse(50, 100);
+    // Three tokens cause one entry for all of them, which counts, too.
+    for (ids, expected) in [(10..19, true), (20..29, true), (30..31, false), (40..49, true), (50..51, false)] {
+        revoke(ids.clone());
+        assert_eq!(is_coarsened(), expected, "{ids:?}");
+    }
+}
+
+#[test]
+fn a_revoked_token_that_has_expired_does_not_count_against_the_limit() {
+    let wall = std::time::UNIX_EPOCH + std::time::Duration::from_secs(50);
+    let learned = Moment { wall, ..now() };
+    let entries = |first_expires_at| {
+        let view = view(2, 100);
+        for (id, expires_at) in [("a", first_expires_at), ("b", 100), ("c", 100)] {
+            view.add(&token(id, 10, expires_at), learned).unwrap();
+        }
+        view.entries()
+    };
+    assert_eq!([50, 51].map(entries), [3, 1]);
+}
+
+#[test]
+fn a_client_has_at_most_ten_times_its_limit_of_tokens_even_if_all_have_expired() {
+    let wall = std::time::UNIX_EPOCH + std::time::Duration::from_secs(50);
+    let view = view(2, 100);
+    for number in 0..20_u32 {
+        view.add(&token(&number.to_string(), 10, 20), Moment { wall, ..now() }).unwrap();
+    }
+    assert_eq!(view.entries(), 20);
+    view.add(&token("20", 10, 20), Moment { wall, ..now() }).unwrap();
+    assert_eq!(view.entries(), 1);
+}
+
+#[test]
 fn many_revoked_tokens_are_no_revocation_of_their_client_which_is_recorded_even_if_it_revokes_no_further_token() {
     let view = view(2, 100);
     for id in ["a", "b", "c"] {

@@ -263,8 +263,11 @@ mod tests {
         assert_eq!(rest.len(), 80, "the limit of a client is 100");
         assert_eq!(throttle.attempt(&ID, peer(1)).err().unwrap().status(), 503);
         clock.advance(Duration::from_secs(60));
-        assert!(throttle.attempt(&ID, peer(1)).is_err(), "they are still in flight in the next minute");
-        drop((one, other, rest));
+        let refused = [1, 99].map(|last| throttle.attempt(&ID, peer(last)).err().unwrap().status());
+        assert_eq!(refused, [503, 503], "they are still in flight in the next minute");
+        drop((other, rest));
+        assert_eq!(throttle.attempt(&ID, peer(1)).err().unwrap().status(), 503, "those of this address are, too");
+        drop(one);
         assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
     }
 
