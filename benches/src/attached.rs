@@ -59,6 +59,7 @@ pub fn request() -> Request<()> {
     Request::get(format!("{API}/invoices")).header("accept", "application/json").body(()).expect("a request")
 }
 
+#[inline]
 pub fn call<S>(service: &mut S, request: Request<()>)
 where
     S: Service<Request<()>, Error: std::fmt::Debug>,

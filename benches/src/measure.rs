@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 /// # Panics
 ///
 /// If the future waits.
+#[inline] // Otherwise the compiler decides for which works the future and its output are copied once more.
 pub fn now<F: Future>(future: F) -> F::Output {
     let (mut future, mut context) = (pin!(future), Context::from_waker(Waker::noop()));
     for _ in 0..3 {

@@ -121,6 +121,7 @@ impl AccessToken {
     }
 
     /// Notes that a resource server accepted the token.
+    #[inline]
     pub(super) fn accepted(&self) {
         // Only the first time, so that threads do not write to the same memory.
         if !self.0.was_accepted.load(Ordering::Relaxed) {

@@ -91,6 +91,7 @@ impl CachedTokenSource {
     }
 
     /// Returns a token that may be sent now, as [`ready`](TokenSource::ready) does, for one service.
+    #[inline]
     pub(super) fn ready_kept<'a>(&self, kept: &'a mut KeptToken) -> Option<&'a AccessToken> {
         self.tokens.ready_kept(kept)
     }

@@ -13,7 +13,7 @@ use tower::{BoxError, Service};
 use super::access_token::AccessToken;
 use super::error::CallError;
 use super::refusal::{Refusal, is_plain_success, refuses_token, required_scopes, resource_metadata};
-use super::repeat::RepeatBody;
+use super::repeat::{RepeatBody, keep_body};
 use super::sent_request::SentRequest;
 use super::token_cache::Tokens;
 use super::token_error::TokenSourceError;
@@ -31,17 +31,13 @@ pin_project! {
     {
         #[pin]
         state: State<S::Future, S::Response, B>,
+        // `None` if no request was sent, and after the answer.
+        sent: Option<Box<SentRequest>>,
+        // The body for the next call. `None` if the request is not sent once more.
+        body: Option<R::Kept>,
         // The instance of the inner service that makes the next call.
         service: Option<S>,
-        // `None` if the tokens know their source themselves.
-        source: Option<Arc<dyn TokenSource>>,
-        // `None` if no request was sent, and after the answer.
-        sent: Option<SentRequest<R::Kept>>,
         repeat: Option<R>,
-        // The request was sent before, with another token.
-        is_repetition: bool,
-        // That token was refused.
-        was_refused: bool,
     }
 }
 
@@ -50,7 +46,7 @@ pin_project! {
     enum State<F, A, B> {
         // The rare states are boxed, so that the future is small to move.
         /// There was no token that could be reused.
-        Waiting { token: TokenFuture, request: Option<Box<Request<B>>> },
+        Waiting { token: TokenFuture, unsent: Option<Box<Unsent<B>>> },
         /// The inner service has the request.
         Calling { #[pin] answer: F },
         /// The token did not suffice, and another one is on its way. If none comes, the answer is the one that said so.
@@ -61,39 +57,38 @@ pin_project! {
     }
 }
 
+/// A request that waits for its token.
+pub(super) struct Unsent<B> {
+    pub(super) request: Request<B>,
+    /// `None` if the token knows its source itself, and for a request that was sent before.
+    pub(super) source: Option<Arc<dyn TokenSource>>,
+}
+
 impl<S, B, R> ResponseFuture<S, B, R>
 where
     S: Service<Request<B>>,
     R: RepeatBody<B>,
 {
+    #[cold]
     pub(super) fn failed(error: CallError) -> Self {
-        let state = State::Failed { error: Some(error) };
-        Self { state, service: None, source: None, sent: None, repeat: None, is_repetition: false, was_refused: false }
+        Self { state: State::Failed { error: Some(error) }, sent: None, body: None, service: None, repeat: None }
     }
 
-    pub(super) fn waiting(
-        token: TokenFuture,
-        request: Request<B>,
-        service: S,
-        source: Option<Arc<dyn TokenSource>>,
-        repeat: R,
-    ) -> Self {
-        let state = State::Waiting { token, request: Some(Box::new(request)) };
-        let (service, repeat) = (Some(service), Some(repeat));
-        Self { state, service, source, sent: None, repeat, is_repetition: false, was_refused: false }
+    #[cold]
+    pub(super) fn waiting(token: TokenFuture, unsent: Unsent<B>, service: S, repeat: R) -> Self {
+        let state = State::Waiting { token, unsent: Some(Box::new(unsent)) };
+        Self { state, sent: None, body: None, service: Some(service), repeat: Some(repeat) }
     }
 
     #[inline]
     pub(super) fn calling(
         answer: S::Future,
-        source: Option<Arc<dyn TokenSource>>,
-        sent: SentRequest<R::Kept>,
+        sent: Box<SentRequest>,
+        body: Option<R::Kept>,
         service: Option<S>,
         repeat: R,
     ) -> Self {
-        let state = State::Calling { answer };
-        let (sent, repeat) = (Some(sent), Some(repeat));
-        Self { state, service, source, sent, repeat, is_repetition: false, was_refused: false }
+        Self { state: State::Calling { answer }, sent: Some(sent), body, service, repeat: Some(repeat) }
     }
 }
 
@@ -115,27 +110,17 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            // The way of most requests is short. The rest stands apart, so that it costs them nothing.
-            let this = self.as_mut().project();
-            let next = if let StateProjection::Calling { answer } = this.state.project() {
-                let answer = ready!(answer.poll(cx)).map_err(|error| CallError::Call(error.into()))?;
-                if is_plain_success(answer.status(), answer.headers()) {
-                    if let Some(sent) = this.sent.take() {
-                        sent.token().accepted();
-                        sent.end();
-                    }
-                    return Poll::Ready(Ok(answer));
-                }
-                self.as_mut().judge(answer)
-            } else {
-                ready!(self.as_mut().poll_before_call(cx))?
-            };
-            match next {
-                ControlFlow::Continue(next) => self.as_mut().project().state.set(next),
-                ControlFlow::Break(answer) => return Poll::Ready(Ok(answer)),
-            }
+        // Most requests take only this path. All other steps are in functions of their own, which keeps it fast.
+        let this = self.as_mut().project();
+        let StateProjection::Calling { answer } = this.state.project() else { return self.proceed(None, cx) };
+        let answer = ready!(answer.poll(cx)).map_err(|error| CallError::Call(error.into()))?;
+        if !is_plain_success(answer.status(), answer.headers()) {
+            return self.proceed(Some(answer), cx);
         }
+        if let Some(sent) = this.sent.take() {
+            sent.end();
+        }
+        Poll::Ready(Ok(answer))
     }
 }
 
@@ -148,8 +133,27 @@ where
     S: Service<Request<B>, Response = Response<RB>, Error: Into<BoxError>>,
     R: RepeatBody<B>,
 {
+    /// Takes the next step, after an answer that may be about the token or before a call.
+    #[cold]
+    fn proceed(
+        mut self: Pin<&mut Self>,
+        answer: Option<Response<RB>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<<Self as Future>::Output> {
+        let flow = match answer {
+            Some(answer) => self.as_mut().judge(answer),
+            None => ready!(self.as_mut().poll_before_call(cx))?,
+        };
+        match flow {
+            ControlFlow::Break(answer) => Poll::Ready(Ok(answer)),
+            ControlFlow::Continue(next) => {
+                self.as_mut().project().state.set(next);
+                self.poll(cx)
+            }
+        }
+    }
+
     /// Decides what follows an answer that may be about the token.
-    #[inline(never)]
     fn judge(self: Pin<&mut Self>, answer: Response<RB>) -> Flow<S, B, RB> {
         let this = self.project();
         let sent = this.sent.as_mut().expect(COMPLETED);
@@ -162,11 +166,10 @@ where
         if refusal.is_none() && required.is_none() && metadata.is_none() {
             return ControlFlow::Break(answer);
         }
-        let source = this.source.take().or_else(|| Some(Arc::new(Tokens::of(sent.token())?) as Arc<dyn TokenSource>));
-        let next = source.map_or(Next::GiveUp, |source| {
+        let next = sent.source().map_or(Next::GiveUp, |source| {
             // A second token that is refused as well shows that the token is not the cause.
             if let Some(refusal) = refusal
-                && !std::mem::replace(this.was_refused, true)
+                && sent.is_first_refusal()
             {
                 match refusal {
                     Refusal::InvalidToken => source.invalidate(sent.token()),
@@ -175,13 +178,11 @@ where
             }
             let is_wider = required.is_some_and(|scopes| source.widen(sent.token(), &scopes));
             let elsewhere = metadata.and_then(|url| source.discover(&url));
-            let next = match elsewhere {
-                Some(token) if sent.is_saved() => Next::Renew(token),
-                _ if refusal.is_some() || is_wider => another_token(&*source, sent, this.repeat.as_ref()),
+            match elsewhere {
+                Some(token) if this.body.is_some() => Next::Renew(token),
+                _ if refusal.is_some() || is_wider => another_token(&*source, sent, this.body, this.repeat.as_ref()),
                 _ => Next::GiveUp,
-            };
-            *this.source = Some(source);
-            next
+            }
         });
         match next {
             Next::GiveUp => ControlFlow::Break(answer),
@@ -193,22 +194,23 @@ where
     }
 
     /// Polls the steps before a call of the inner service, and then makes the call.
-    #[inline(never)]
     fn poll_before_call(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Flow<S, B, RB>, CallError>> {
         let this = self.project();
         let next = match this.state.project() {
             StateProjection::Failed { error } => return Poll::Ready(Err(error.take().expect(COMPLETED))),
             StateProjection::Calling { .. } => unreachable!("the call was made"),
-            StateProjection::Waiting { token, request } => {
+            StateProjection::Waiting { token, unsent } => {
                 let token: AccessToken = ready!(token.as_mut().poll(cx))?;
-                let request = request.take().expect(COMPLETED);
-                let repeat = this.repeat.as_ref().expect(COMPLETED);
-                let (sent, mut request) = if *this.is_repetition {
-                    (SentRequest::Once(token.clone()), *request)
+                let Unsent { mut request, source } = *unsent.take().expect(COMPLETED);
+                if let Some(sent) = this.sent.as_mut() {
+                    sent.set_token(&token);
                 } else {
-                    SentRequest::split(&token, *request, repeat)
-                };
-                *this.sent = Some(sent);
+                    let sent = this.sent.insert(SentRequest::new(&token, source));
+                    (request, *this.body) = keep_body(this.repeat.as_ref().expect(COMPLETED), request);
+                    if this.body.is_some() {
+                        sent.save(&request);
+                    }
+                }
                 token.authorize(request.headers_mut());
                 State::Calling { answer: this.service.as_mut().expect(COMPLETED).call(request) }
             }
@@ -216,7 +218,7 @@ where
                 let token: Result<AccessToken, TokenSourceError> = ready!(token.as_mut().poll(cx));
                 let answer = answer.take().expect(COMPLETED);
                 let sent = this.sent.as_mut().expect(COMPLETED);
-                let request = sent.restore(this.repeat.as_ref().expect(COMPLETED));
+                let request = restored(sent, this.body, this.repeat.as_ref());
                 match (token, request) {
                     (Ok(token), Some(request)) if token != *sent.token() => {
                         State::Repeating { request: Some(Box::new(request)), token }
@@ -228,15 +230,16 @@ where
                 let service = this.service.as_mut().expect(COMPLETED);
                 ready!(service.poll_ready(cx)).map_err(|error| CallError::Call(error.into()))?;
                 let mut request = request.take().expect(COMPLETED);
-                *this.is_repetition = true;
+                let sent = this.sent.as_mut().expect(COMPLETED);
                 telemetry::call_resent();
                 // The service may have been busy for longer than the token lives.
                 let has_ended = Tokens::of(token).is_some_and(|tokens| !tokens.may_be_sent(token));
-                if let Some(source) = this.source.as_ref().filter(|_| has_ended) {
-                    State::Waiting { token: source.token(), request: Some(request) }
+                if let Some(source) = sent.source().filter(|_| has_ended) {
+                    let unsent = Unsent { request: *request, source: None };
+                    State::Waiting { token: source.token(), unsent: Some(Box::new(unsent)) }
                 } else {
+                    sent.set_token(token);
                     token.authorize(request.headers_mut());
-                    *this.sent = Some(SentRequest::Once(token.clone()));
                     State::Calling { answer: service.call(*request) }
                 }
             }
@@ -245,13 +248,14 @@ where
     }
 }
 
-/// Decides how the request continues with another token. A request is repeated at most once: the repetition uses up the saved request.
+/// Decides how the request continues with another token. A request is repeated at most once: the repetition uses up the kept body.
 fn another_token<B, R: RepeatBody<B>>(
     source: &dyn TokenSource,
-    refused: &mut SentRequest<R::Kept>,
+    refused: &mut SentRequest,
+    body: &mut Option<R::Kept>,
     repeat: Option<&R>,
 ) -> Next<B> {
-    if !refused.is_saved() {
+    if body.is_none() {
         return Next::GiveUp;
     }
     let Some(token) = source.ready() else { return Next::Renew(source.token()) };
@@ -259,8 +263,16 @@ fn another_token<B, R: RepeatBody<B>>(
     if token == *refused.token() {
         return Next::GiveUp;
     }
-    let request = repeat.and_then(|repeat| refused.restore(repeat));
-    request.map_or(Next::GiveUp, |request| Next::Repeat(request, token))
+    restored(refused, body, repeat).map_or(Next::GiveUp, |request| Next::Repeat(request, token))
+}
+
+/// Makes the request once more, if its body was kept and allows it.
+fn restored<B, R: RepeatBody<B>>(
+    sent: &mut SentRequest,
+    body: &mut Option<R::Kept>,
+    repeat: Option<&R>,
+) -> Option<Request<B>> {
+    sent.restore(repeat?.restore(body.take()?)?)
 }
 
 impl<S, B, R> fmt::Debug for ResponseFuture<S, B, R>

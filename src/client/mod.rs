@@ -117,6 +117,7 @@ mod repeat;
 mod saved_head;
 mod sent_request;
 mod service;
+mod service_tokens;
 mod settings;
 mod statistics;
 mod token_cache;

@@ -55,6 +55,7 @@ impl Origins {
     }
 
     /// Returns whether a request goes to an allowed origin in its usual spelling. This is a part of the checks, which costs little.
+    #[inline]
     fn is_usual(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let is_https = match uri.scheme_str() {
             Some("https") => true,
@@ -66,6 +67,7 @@ impl Origins {
             && headers.keys().all(|name| *name != HOST)
     }
 
+    #[cold]
     fn check_spelling(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), ForbiddenDestination> {
         let Some(authority) = uri.authority() else {
             let base = self.base.as_ref().ok_or_else(|| {

@@ -21,12 +21,13 @@ const UNAUTHENTICATED: &[u8] = b"16";
 const PERMISSION_DENIED: &[u8] = b"7";
 
 /// Returns whether the answer is a success whose status does not depend on its headers, as that of gRPC does.
+#[inline]
 pub(super) fn is_plain_success(status: StatusCode, headers: &HeaderMap) -> bool {
     status.is_success() && !has_grpc_type(headers)
 }
 
 fn has_grpc_type(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/grpc"))
+    headers.get(&CONTENT_TYPE).is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Returns whether the answer refuses the token, so that another token may help, and what it says about the token.

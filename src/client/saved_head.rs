@@ -116,6 +116,7 @@ impl SavedHead {
     }
 
     /// Drops the extensions of the application, and memory that only a few requests need.
+    #[inline]
     pub(super) fn clear(&mut self) {
         self.extensions = Extensions::new();
         if self.text.length > USUAL_LENGTH {

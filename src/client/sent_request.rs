@@ -1,24 +1,24 @@
 //! [`SentRequest`]: the data that is kept of a request until it is answered.
 
 use std::cell::RefCell;
+use std::mem;
+use std::sync::Arc;
 
 use http::Request;
 
 use super::access_token::AccessToken;
-use super::repeat::RepeatBody;
 use super::saved_head::SavedHead;
+use super::token_cache::Tokens;
+use super::token_source::TokenSource;
 
-/// The token of a request, and what it takes to send the request once more.
-pub(super) enum SentRequest<K> {
-    /// It is not sent once more.
-    Once(AccessToken),
-    /// It is, with the kept form of its body, until that is taken.
-    Saved(Box<Saved>, Option<K>),
-}
-
-/// Boxed, so that it is not moved with the future.
-pub(super) struct Saved {
+/// The token of a request, and what it takes to send the request once more, except for its body. It is used in a box, so that it is
+/// not moved with the future.
+pub(super) struct SentRequest {
     token: AccessToken,
+    /// `None` if the token knows its source itself.
+    source: Option<Arc<dyn TokenSource>>,
+    /// A token of this request was refused.
+    was_refused: bool,
     head: SavedHead,
 }
 
@@ -29,86 +29,73 @@ const MAX_SPARE: usize = 16;
 thread_local! {
     /// Allocating memory, and counting one more user of the token, would take a fifth of the time of a call.
     #[expect(clippy::vec_box, reason = "they are used in their box")]
-    static SPARE: RefCell<Vec<Box<Saved>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<Box<SentRequest>>> = const { RefCell::new(Vec::new()) };
 }
 
-impl<K> SentRequest<K> {
-    /// Saves a request that is sent with this token, with the kept form of its body.
-    #[inline]
-    pub(super) fn saved<B>(token: &AccessToken, request: &Request<B>, body: K) -> Self {
-        let mut saved = Saved::take(token);
-        saved.head.pack(request);
-        Self::Saved(saved, Some(body))
-    }
-
-    /// A request that is not sent once more, for the usual case that memory was left for it.
-    #[inline]
-    pub(super) fn once(token: &AccessToken) -> Self {
-        Self::Saved(Saved::take(token), None)
-    }
-
-    /// Saves a request whose body has to be taken apart for that, if requests are repeated. Returns the one to send.
-    pub(super) fn split<B, R: RepeatBody<B, Kept = K>>(
-        token: &AccessToken,
-        request: Request<B>,
-        repeat: &R,
-    ) -> (Self, Request<B>) {
-        if !R::REPEATS {
-            return (Self::Once(token.clone()), request);
-        }
-        let (head, body) = request.into_parts();
-        let (body, kept) = repeat.keep(body);
-        let request = Request::from_parts(head, body);
-        (Self::saved(token, &request, kept), request)
-    }
-
-    #[inline]
-    pub(super) fn token(&self) -> &AccessToken {
-        match self {
-            Self::Once(token) => token,
-            Self::Saved(saved, _) => &saved.token,
-        }
-    }
-
-    pub(super) fn is_saved(&self) -> bool {
-        matches!(self, Self::Saved(_, Some(_)))
-    }
-
-    /// Makes the request once more, if it is saved and its body allows it. It can be made only once.
-    pub(super) fn restore<B, R: RepeatBody<B, Kept = K>>(&mut self, repeat: &R) -> Option<Request<B>> {
-        let Self::Saved(saved, body) = self else { return None };
-        saved.head.unpack(repeat.restore(body.take()?)?)
-    }
-
-    /// Ends the request when it is answered. Its memory is left to the next request on this thread.
-    #[inline]
-    pub(super) fn end(self) {
-        let Self::Saved(mut saved, _) = self else { return };
-        saved.head.clear();
-        let _ = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < MAX_SPARE {
-                spare.push(saved);
-            }
-        });
-    }
-}
-
-impl Saved {
+impl SentRequest {
     /// Takes what another request with this token has left, or makes a new one.
     #[inline]
-    fn take(token: &AccessToken) -> Box<Self> {
+    pub(super) fn new(token: &AccessToken, source: Option<Arc<dyn TokenSource>>) -> Box<Self> {
         // A thread that ends has no memory left for others.
         let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-        let mut saved = spare.unwrap_or_else(|| Self::new(token));
-        if !saved.token.is_same(token) {
-            saved.token = token.clone();
+        let mut sent = spare.unwrap_or_else(|| Self::allocate(token));
+        if !sent.token.is_same(token) {
+            sent.token = token.clone();
         }
-        saved
+        sent.source = source;
+        sent
     }
 
     #[cold]
-    fn new(token: &AccessToken) -> Box<Self> {
-        Box::new(Self { token: token.clone(), head: SavedHead::default() })
+    fn allocate(token: &AccessToken) -> Box<Self> {
+        Box::new(Self { token: token.clone(), source: None, was_refused: false, head: SavedHead::default() })
+    }
+
+    /// Saves the head of the request, so that it can be sent once more.
+    #[inline]
+    pub(super) fn save<B>(&mut self, request: &Request<B>) {
+        self.head.pack(request);
+    }
+
+    /// Makes the saved request once more, with this body; `None` if a part of it cannot be made again. It can be made only once.
+    pub(super) fn restore<B>(&mut self, body: B) -> Option<Request<B>> {
+        self.head.unpack(body)
+    }
+
+    pub(super) fn token(&self) -> &AccessToken {
+        &self.token
+    }
+
+    /// Replaces the token by the one with which the request is sent once more.
+    pub(super) fn set_token(&mut self, token: &AccessToken) {
+        self.token = token.clone();
+    }
+
+    /// Returns the source of the token, if it still exists.
+    pub(super) fn source(&mut self) -> Option<Arc<dyn TokenSource>> {
+        if self.source.is_none() {
+            self.source = Tokens::of(&self.token).map(|tokens| Arc::new(tokens) as _);
+        }
+        self.source.clone()
+    }
+
+    /// Notes that a token of this request was refused. Returns whether it is the first one.
+    pub(super) fn is_first_refusal(&mut self) -> bool {
+        !mem::replace(&mut self.was_refused, true)
+    }
+
+    /// Ends a request whose token was accepted. Its memory is left to the next request on this thread.
+    #[inline]
+    pub(super) fn end(mut self: Box<Self>) {
+        self.token.accepted();
+        self.source = None;
+        self.was_refused = false;
+        self.head.clear();
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < MAX_SPARE {
+                spare.push(self);
+            }
+        });
     }
 }

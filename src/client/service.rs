@@ -8,26 +8,23 @@ use http::{Request, Response};
 use tower::{BoxError, Service};
 
 use super::error::CallError;
-use super::future::ResponseFuture;
+use super::future::{ResponseFuture, Unsent};
 use super::layer_source::LayerSource;
 use super::origin::Origins;
-use super::ready_tokens::KeptToken;
-use super::repeat::{CloneBody, RepeatBody};
-use super::sent_request::SentRequest;
+use super::repeat::{CloneBody, RepeatBody, keep_body};
+use super::service_tokens::ServiceTokens;
 
 /// An HTTP client whose requests carry a token; made by [`ClientCredentialsLayer`](super::ClientCredentialsLayer).
 #[derive(Clone, Debug)]
 pub struct ClientCredentialsService<S, R = CloneBody> {
     inner: S,
-    source: LayerSource,
-    origins: Arc<Origins>,
+    tokens: ServiceTokens,
     repeat: R,
-    kept: KeptToken,
 }
 
 impl<S, R> ClientCredentialsService<S, R> {
     pub(super) fn new(inner: S, source: LayerSource, origins: Arc<Origins>, repeat: R) -> Self {
-        Self { inner, source, origins, repeat, kept: KeptToken::default() }
+        Self { inner, tokens: ServiceTokens::new(source, origins), repeat }
     }
 
     /// Returns the wrapped service.
@@ -61,32 +58,26 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if let Err(error) = self.origins.check(request.uri(), request.headers()) {
-            return ResponseFuture::failed(error.into());
-        }
-        let Some(token) = self.source.ready(&mut self.kept) else {
-            // The instance that is ready goes with the request, and its clone stays here.
-            let clone = self.inner.clone();
-            let ready = mem::replace(&mut self.inner, clone);
-            return ResponseFuture::waiting(
-                self.source.token(),
-                request,
-                ready,
-                self.source.for_request(),
-                self.repeat.clone(),
-            );
+        let mut sent = match self.tokens.start(request.uri(), request.headers()) {
+            Ok(Some(sent)) => sent,
+            Ok(None) => {
+                // The instance that is ready goes with the request, and its clone stays here.
+                let clone = self.inner.clone();
+                let ready = mem::replace(&mut self.inner, clone);
+                let (token, source) = self.tokens.wait();
+                return ResponseFuture::waiting(token, Unsent { request, source }, ready, self.repeat.clone());
+            }
+            Err(error) => return ResponseFuture::failed(error.into()),
         };
-        let sent;
-        if !R::REPEATS {
-            sent = SentRequest::once(token);
-        } else if let Some(body) = self.repeat.copy(request.body()) {
-            sent = SentRequest::saved(token, &request, body);
-        } else {
-            (sent, request) = SentRequest::split(token, request, &self.repeat);
+        let mut body = self.repeat.copy(request.body());
+        if R::REPEATS && body.is_none() {
+            (request, body) = keep_body(&self.repeat, request);
         }
-        token.authorize(request.headers_mut());
-        let source = self.source.for_request();
+        if body.is_some() {
+            sent.save(&request);
+        }
+        sent.token().authorize(request.headers_mut());
         let again = R::REPEATS.then(|| self.inner.clone());
-        ResponseFuture::calling(self.inner.call(request), source, sent, again, self.repeat.clone())
+        ResponseFuture::calling(self.inner.call(request), sent, body, again, self.repeat.clone())
     }
 }

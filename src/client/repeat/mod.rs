@@ -2,6 +2,8 @@
 
 mod recorded_body;
 
+use http::Request;
+
 pub use self::recorded_body::{Replay, ReplayBody};
 
 /// Keeps a body, so that a request can be sent a second time with a new token.
@@ -23,6 +25,16 @@ pub trait RepeatBody<B> {
 
     /// Makes the body once more; `None` if it cannot be repeated.
     fn restore(&self, kept: Self::Kept) -> Option<B>;
+}
+
+/// Keeps the body of a request, if requests are repeated at all. Returns the request to send.
+pub(super) fn keep_body<B, R: RepeatBody<B>>(repeat: &R, request: Request<B>) -> (Request<B>, Option<R::Kept>) {
+    if !R::REPEATS {
+        return (request, None);
+    }
+    let (head, body) = request.into_parts();
+    let (body, kept) = repeat.keep(body);
+    (Request::from_parts(head, body), Some(kept))
 }
 
 /// Repeats requests by a clone of the body, the default: for `Full<Bytes>`, `Empty`, `String` and the like.
