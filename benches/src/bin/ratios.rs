@@ -413,7 +413,9 @@ mod remote {
 
     impl HttpClient for Site {
         fn send(&self, _: Request<Bytes>, _: usize) -> HttpFuture<'_> {
-            HttpFuture::new(async move { Ok(Response::new(self.0.clone())) })
+            HttpFuture::new(async move {
+                Ok(Response::new(self.0.clone()))
+            })
         }
     }
 
