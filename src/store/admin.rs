@@ -9,7 +9,7 @@ use super::change_feed::ChangeFeed;
 use super::client_change::{ClientChange, Revision};
 use super::listed_client::ListedClient;
 use super::secret_rotation::{RotatedSecret, SecretRotation};
-use super::{ClientStore, StoreError, StoreFuture};
+use super::{ClientStore, StoreFuture};
 use crate::client_id::ClientId;
 use crate::registration::{Client, ClientError, RegisteredClient, RegisteredSecret};
 use crate::secret::ClientSecret;
@@ -115,8 +115,7 @@ pub trait ClientAdmin: ClientStore + ChangeFeed {
                 match self.create(client).await {
                     Ok(()) => created += 1,
                     Err(AdminError::Exists) => {}
-                    Err(AdminError::Store(error)) => return Err(error),
-                    Err(error) => return Err(StoreError::new(error)),
+                    Err(error) => return Err(error.into_store_error()),
                 }
             }
             Ok(created)

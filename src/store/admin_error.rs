@@ -27,3 +27,13 @@ pub enum AdminError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+impl AdminError {
+    /// Returns the error of a call that can only fail because the store fails.
+    pub(super) fn into_store_error(self) -> StoreError {
+        match self {
+            Self::Store(error) => error,
+            other => StoreError::new(other),
+        }
+    }
+}

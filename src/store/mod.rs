@@ -147,6 +147,8 @@ mod client_page;
 mod clock_check;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+mod database;
 #[cfg(feature = "file")]
 mod file;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]

@@ -224,10 +224,7 @@ impl ClientAdmin for FileStore {
                 },
             )
             .await
-            .map_err(|error| match error {
-                AdminError::Store(error) => error,
-                other => StoreError::new(other),
-            })
+            .map_err(AdminError::into_store_error)
         })
     }
 

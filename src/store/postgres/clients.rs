@@ -1,64 +1,47 @@
 //! The clients in Postgres.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::feed::last_told;
 use super::{PostgresStore, feed, workloads};
 use crate::client_id::ClientId;
-use crate::clock::later;
-use crate::registration::{RegisteredClient, WorkloadKey};
-use crate::store::client_page::ClientPage;
+use crate::registration::RegisteredClient;
+use crate::store::database::{Found, Records, Terms};
 use crate::store::listed_client::client_of;
-use crate::store::sql::{self, CREATED_AT_ONCE, Row};
-use crate::store::{
-    AdminError, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, ListedClient, Revision,
-    StoreError, StoreFuture,
-};
-
-impl ClientStore for PostgresStore {
-    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
-        StoreFuture::new(async move { Ok(self.load(id).await?.map(|(client, _)| client)) })
-    }
-
-    fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
-        StoreFuture::new(async move {
-            let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-            let ids = workloads::find(self, &keys).await?;
-            let ids: Result<_, _> = ids.iter().map(|id| id.parse().map_err(StoreError::new)).collect();
-            Ok(Some(ids?))
-        })
-    }
-
-    fn is_administered(&self) -> bool {
-        true
-    }
-}
+use crate::store::sql::{self, Row};
+use crate::store::{AdminError, ClientCondition, Revision, StoreError};
 
 impl PostgresStore {
+    pub(super) async fn find_client(&self, id: &ClientId) -> Result<Found, StoreError> {
+        let row = self.call(async |connection| {
+            let row = "SELECT pg_is_in_recovery(), record, revision
+                FROM (SELECT) AS always LEFT JOIN tcc_clients ON id = $1";
+            let row = sqlx::query_as::<_, (bool, Option<String>, Option<i64>)>(row).bind(id.as_str());
+            row.fetch_one(connection).await
+        });
+        let (is_standby, record, revision) = row.await?;
+        if is_standby {
+            return Err(StoreError::new(feed::STANDBY));
+        }
+        let Some((record, revision)) = record.zip(revision) else { return Ok(None) };
+        Ok(Some((client_of(id, sql::client(&record))?, Revision::new(revision.cast_unsigned()))))
+    }
+
     /// Returns the ids and the records of the first rows after this id.
-    async fn rows_of_clients(
-        &self,
-        after: Option<String>,
-        limit: NonZeroUsize,
-    ) -> Result<Vec<(String, String)>, StoreError> {
+    pub(super) async fn records(&self, after: Option<String>, limit: NonZeroUsize) -> Result<Records, StoreError> {
         self.call(async |connection| {
             // No id is empty, so all ids come after the empty one.
             let page = "SELECT id, record FROM tcc_clients WHERE id > $1 ORDER BY id LIMIT $2";
-            let page = sqlx::query_as::<_, (String, String)>(page).bind(after.unwrap_or_default());
+            let page = sqlx::query_as(page).bind(after.unwrap_or_default());
             page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(connection).await
         })
         .await
     }
 
-    /// Returns how many clients were added, or `None` if a condition does not hold.
-    async fn create_some(
-        &self,
-        clients: &[RegisteredClient],
-        conditions: &[ClientCondition],
-    ) -> Result<Option<usize>, StoreError> {
+    /// Adds clients, and returns how many were added.
+    pub(super) async fn create_some(&self, clients: &[RegisteredClient], terms: &Terms) -> Result<usize, AdminError> {
         let now = self.clock.now();
         let (mut ids, mut records, mut told, mut indexed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for client in clients {
@@ -85,25 +68,25 @@ impl PostgresStore {
             last_told!(),
             ", pg_notify('tcc_feed', '') FROM created"
         );
-        let created = self.call_if(conditions, clients.first().map(RegisteredClient::id), async |connection| {
+        let created = self.call_if(&terms.conditions, clients.first().map(RegisteredClient::id), async |connection| {
             let created = sqlx::query(created).bind(ids).bind(records).bind(told.changes).bind(told.forget_at);
             let created = created.bind(indexed);
             let row = created.fetch_one(connection).await?;
             Ok((row.try_get::<i64, _>(0)?, row.try_get::<Option<String>, _>(1)?))
         });
-        let Some((created, told)) = created.await? else { return Ok(None) };
+        let (created, told) = created.await?;
         self.wrote(told.as_deref());
-        Ok(Some(usize::try_from(created).unwrap_or_default()))
+        Ok(usize::try_from(created).unwrap_or_default())
     }
 
-    async fn replace_with(
+    /// Replaces a client that is still at this revision.
+    pub(super) async fn replace_client(
         &self,
         client: &RegisteredClient,
-        revision: Revision,
-        conditions: &[ClientCondition],
-        told: Rows,
+        at: Revision,
+        terms: &Terms,
     ) -> Result<(), AdminError> {
-        let record = sql::record(client)?;
+        let (record, told) = (sql::record(client)?, Rows::of(Row::all(&terms.entries)?));
         let replaced = concat!(
             "WITH replaced AS (
                 UPDATE tcc_clients SET record = $3, revision = nextval('tcc_revision'), workloads = string_to_array($7, ' ')
@@ -118,14 +101,14 @@ impl PostgresStore {
             SELECT (SELECT count(*) FROM woken), (SELECT count(*) FROM tcc_clients WHERE id = $1), ",
             last_told!()
         );
-        let counts = self.call_if(conditions, Some(client.id()), async |connection| {
+        let counts = self.call_if(&terms.conditions, Some(client.id()), async |connection| {
             let replaced = sqlx::query_as::<_, (i64, i64, Option<String>)>(replaced).bind(client.id().as_str());
-            let replaced = replaced.bind(revision.number().cast_signed()).bind(record);
+            let replaced = replaced.bind(at.number().cast_signed()).bind(record);
             let replaced =
                 replaced.bind(told.changes).bind(told.digests).bind(told.forget_at).bind(workloads::of(client));
             replaced.fetch_one(connection).await
         });
-        match counts.await?.ok_or(AdminError::Conflict)? {
+        match counts.await? {
             (0, 0, _) => Err(AdminError::NotFound),
             (0, ..) => Err(AdminError::Conflict),
             (.., told) => {
@@ -135,7 +118,8 @@ impl PostgresStore {
         }
     }
 
-    async fn delete_with(&self, id: &ClientId, conditions: &[ClientCondition], told: Rows) -> Result<(), AdminError> {
+    pub(super) async fn delete_client(&self, id: &ClientId, terms: &Terms) -> Result<(), AdminError> {
+        let told = Rows::of(Row::all(&terms.entries)?);
         let deleted = concat!(
             "WITH deleted AS (
                 DELETE FROM tcc_clients WHERE id = $1 RETURNING id
@@ -148,30 +132,30 @@ impl PostgresStore {
             last_told!(),
             ", pg_notify('tcc_feed', '') FROM deleted"
         );
-        let deleted = self.call_if(conditions, Some(id), async |connection| {
+        let deleted = self.call_if(&terms.conditions, Some(id), async |connection| {
             let deleted = sqlx::query(deleted).bind(id.as_str());
             let deleted = deleted.bind(told.changes).bind(told.digests).bind(told.forget_at);
             let row = deleted.fetch_optional(connection).await?;
             row.map(|row| row.try_get::<Option<String>, _>(0)).transpose()
         });
-        let told = deleted.await?.ok_or(AdminError::Conflict)?.ok_or(AdminError::NotFound)?;
+        let told = deleted.await?.ok_or(AdminError::NotFound)?;
         self.wrote(told.as_deref());
         Ok(())
     }
 
-    /// Makes a call if the conditions hold, and returns `None` if one does not. The rows of the conditions and of `changed` are
+    /// Makes a call if the conditions hold. The rows of the conditions and of `changed` are
     /// locked until the end of the transaction, in the order of their ids, so that two changes never wait for each other.
     async fn call_if<T>(
         &self,
         conditions: &[ClientCondition],
         changed: Option<&ClientId>,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
-    ) -> Result<Option<T>, StoreError> {
+    ) -> Result<T, AdminError> {
         if conditions.is_empty() {
-            return Ok(Some(self.call(statement).await?));
+            return Ok(self.call(statement).await?);
         }
         let ids: Vec<&str> = conditions.iter().map(|(id, _)| id).chain(changed).map(ClientId::as_str).collect();
-        self.call(async |connection| {
+        let done = self.call(async |connection| {
             let mut transaction = connection.begin().await?;
             let locked = "SELECT id, revision FROM tcc_clients WHERE id = ANY($1) ORDER BY id FOR UPDATE";
             let locked = sqlx::query_as::<_, (String, i64)>(locked).bind(ids).fetch_all(&mut *transaction).await?;
@@ -185,76 +169,8 @@ impl PostgresStore {
             let done = statement(&mut transaction).await?;
             transaction.commit().await?;
             Ok(Some(done))
-        })
-        .await
-    }
-}
-
-impl ClientAdmin for PostgresStore {
-    fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
-        StoreFuture::new(async move {
-            let now = later(self.clock.now(), self.clock_check.delay());
-            let (write, conditions, entries) = change.into_parts(now, self.longest_token_lifetime);
-            let told = Rows::of(Row::all(&entries)?);
-            match write {
-                ClientWrite::Create(client) => match self.create_some(&[client], &conditions).await? {
-                    None => Err(AdminError::Conflict),
-                    Some(0) => Err(AdminError::Exists),
-                    Some(_) => Ok(()),
-                },
-                ClientWrite::Replace(client, revision) => self.replace_with(&client, revision, &conditions, told).await,
-                ClientWrite::Delete(id) => self.delete_with(&id, &conditions, told).await,
-            }
-        })
-    }
-
-    fn create_all(&self, clients: Vec<RegisteredClient>) -> StoreFuture<'_, usize> {
-        StoreFuture::new(async move {
-            let mut created = 0;
-            for clients in clients.chunks(CREATED_AT_ONCE) {
-                created += self.create_some(clients, &[]).await?.unwrap_or_default();
-            }
-            Ok(created)
-        })
-    }
-
-    fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>> {
-        StoreFuture::new(async move {
-            let row = self.call(async |connection| {
-                let row = "SELECT pg_is_in_recovery(), record, revision
-                FROM (SELECT) AS always LEFT JOIN tcc_clients ON id = $1";
-                let row = sqlx::query_as::<_, (bool, Option<String>, Option<i64>)>(row).bind(id.as_str());
-                row.fetch_one(connection).await
-            });
-            let (is_standby, record, revision) = row.await?;
-            if is_standby {
-                return Err(StoreError::new(feed::STANDBY));
-            }
-            let Some((record, revision)) = record.zip(revision) else { return Ok(None) };
-            Ok(Some((client_of(id, sql::client(&record))?, Revision::new(revision.cast_unsigned()))))
-        })
-    }
-
-    fn list<'a>(
-        &'a self,
-        after: Option<&'a ClientId>,
-        limit: NonZeroUsize,
-    ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
-        StoreFuture::new(async move {
-            let page = ClientPage::read(after, limit, |after, count| self.rows_of_clients(after, count)).await?;
-            page.iter().map(|(id, record)| client_of(id, sql::client(record))).collect()
-        })
-    }
-
-    fn list_entries<'a>(
-        &'a self,
-        after: Option<&'a ClientId>,
-        limit: NonZeroUsize,
-    ) -> StoreFuture<'a, Vec<ListedClient>> {
-        StoreFuture::new(async move {
-            let page = ClientPage::read(after, limit, |after, count| self.rows_of_clients(after, count)).await?;
-            Ok(page.into_iter().map(|(id, record)| ListedClient::of(id, sql::client(&record))).collect())
-        })
+        });
+        done.await?.ok_or(AdminError::Conflict)
     }
 }
 

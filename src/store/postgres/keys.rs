@@ -1,14 +1,14 @@
-//! [`KeyStore`] for Postgres. Its tables are created at the first use, so that a database without a ring does not change.
+//! Rings of keys in Postgres. The tables are created at the first use, so that a database without a ring does not change.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 
 use super::PostgresStore;
 use super::feed::STANDBY;
-use super::schema::{LOCK, lacks_table};
+use super::schema::{lacks_table, locked, run};
 use crate::clock::later;
-use crate::keys::rotation::{KeyStore, KeyStoreError, KeyStoreFuture, Replica, StoredRing};
+use crate::keys::rotation::{Replica, StoredRing};
 use crate::store::StoreError;
 use crate::store::sql::{live_replicas, version_of};
 
@@ -51,95 +51,59 @@ const RENEW: &str = "WITH ended AS (
     ON CONFLICT (ring, replica)
     DO UPDATE SET version = excluded.version, ends_at = excluded.ends_at, proof = excluded.proof";
 
-type Loaded = (bool, i64, i64, String, String);
-
 impl PostgresStore {
-    /// Runs a statement on the connection of the feed, which look-ups of clients never delay.
-    async fn read_ring(&self, ring: &str) -> Result<Loaded, StoreError> {
-        self.reader
-            .call(async |connection| sqlx::query_as::<_, Loaded>(LOAD).bind(ring).fetch_one(connection).await)
-            .await
+    pub(super) async fn read_ring(&self, ring: &str) -> Result<StoredRing, StoreError> {
+        let load = async move |connection: &mut PgConnection| {
+            sqlx::query_as::<_, (bool, i64, i64, String, String)>(LOAD).bind(ring).fetch_one(connection).await
+        };
+        let loaded = self.with_tables(|| self.reader.call(load));
+        let (is_standby, now, version, document, replicas) = loaded.await?;
+        if is_standby {
+            return Err(StoreError::new(STANDBY));
+        }
+        let now = later(UNIX_EPOCH, Duration::from_millis(version_of(now)));
+        Ok(StoredRing { version: version_of(version), document, replicas: live_replicas(&replicas)?, now })
     }
 
-    async fn write_ring(&self, ring: &str, over: u64, version: u64, document: &str) -> Result<bool, StoreError> {
-        self.reader
-            .call(async |connection| {
-                let save = sqlx::query(SAVE).bind(ring).bind(over.cast_signed()).bind(version.cast_signed());
-                Ok(save.bind(document).execute(connection).await?.rows_affected() == 1)
-            })
-            .await
+    pub(super) async fn write_ring(
+        &self,
+        ring: &str,
+        over: u64,
+        version: u64,
+        document: &str,
+    ) -> Result<bool, StoreError> {
+        let save = async move |connection: &mut PgConnection| {
+            let save = sqlx::query(SAVE).bind(ring).bind(over.cast_signed()).bind(version.cast_signed());
+            Ok(save.bind(document).execute(connection).await?.rows_affected() == 1)
+        };
+        self.with_tables(|| self.reader.call(save)).await
     }
 
-    async fn write_lease(&self, ring: &str, replica: &Replica, lease: Duration) -> Result<(), StoreError> {
+    pub(super) async fn write_lease(&self, ring: &str, replica: &Replica, lease: Duration) -> Result<(), StoreError> {
         let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
-        self.reader
-            .call(async |connection| {
-                let renew = sqlx::query(RENEW).bind(ring).bind(&replica.name).bind(replica.version.cast_signed());
-                renew.bind(lease).bind(&replica.proof).execute(connection).await.map(drop)
-            })
-            .await
+        let renew = async move |connection: &mut PgConnection| {
+            let renew = sqlx::query(RENEW).bind(ring).bind(&replica.name).bind(replica.version.cast_signed());
+            renew.bind(lease).bind(&replica.proof).execute(connection).await.map(drop)
+        };
+        self.with_tables(|| self.reader.call(renew)).await
     }
 
-    /// Creates the tables, unless the error has another cause than that they do not exist.
-    async fn create_key_tables(&self, error: StoreError) -> Result<(), StoreError> {
-        if lacks_table(&error) {
-            self.reader.call(async |connection| create_tables(connection).await).await
-        } else {
-            Err(error)
+    /// Makes a call, which uses the connection of the feed, since look-ups of clients never delay that. Creates the tables if there
+    /// are none.
+    async fn with_tables<T, F>(&self, call: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        match call().await {
+            Err(error) if lacks_table(&error) => {
+                self.reader.call(create_tables).await?;
+                call().await
+            }
+            done => done,
         }
     }
 }
 
 async fn create_tables(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
-    sqlx::raw_sql(TABLES).execute(&mut *transaction).await?;
-    transaction.commit().await
-}
-
-impl KeyStore for PostgresStore {
-    fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
-        Box::pin(async move {
-            let loaded = match self.read_ring(ring).await {
-                Err(error) => {
-                    self.create_key_tables(error).await.map_err(KeyStoreError::new)?;
-                    self.read_ring(ring).await
-                }
-                loaded => loaded,
-            };
-            let (is_standby, now, version, document, replicas) = loaded.map_err(KeyStoreError::new)?;
-            if is_standby {
-                return Err(KeyStoreError::new(StoreError::new(STANDBY)));
-            }
-            let now = later(UNIX_EPOCH, Duration::from_millis(version_of(now)));
-            let replicas = live_replicas(&replicas).map_err(KeyStoreError::new)?;
-            Ok(StoredRing { version: version_of(version), document, replicas, now })
-        })
-    }
-
-    fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
-        Box::pin(async move {
-            let saved = match self.write_ring(ring, over, version, document).await {
-                Err(error) => {
-                    self.create_key_tables(error).await.map_err(KeyStoreError::new)?;
-                    self.write_ring(ring, over, version, document).await
-                }
-                saved => saved,
-            };
-            saved.map_err(KeyStoreError::new)
-        })
-    }
-
-    fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
-        Box::pin(async move {
-            let renewed = match self.write_lease(ring, replica, lease).await {
-                Err(error) => {
-                    self.create_key_tables(error).await.map_err(KeyStoreError::new)?;
-                    self.write_lease(ring, replica, lease).await
-                }
-                renewed => renewed,
-            };
-            renewed.map_err(KeyStoreError::new)
-        })
-    }
+    locked(connection, None, async |connection| run(connection, TABLES).await).await
 }

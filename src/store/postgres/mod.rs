@@ -15,7 +15,7 @@ mod workloads;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use sqlx::PgConnection;
 use sqlx::postgres::PgPool;
@@ -29,9 +29,10 @@ use self::wake::Wake;
 use super::StoreError;
 use super::builder::CALL_TIMEOUT;
 use super::clock_check::ClockCheck;
+use super::database::database;
 use super::last_write::LastWrites;
-use super::sql::{PooledConnection, failed, in_time};
-use crate::clock::Clock;
+use super::sql::{self, CREATED_AT_ONCE, PooledConnection, failed, in_time};
+use crate::clock::{Clock, later};
 
 /// Stores clients, revocations and used credentials in Postgres, version 15 or later (feature `postgres`), for any number of
 /// replicas. Clones share the connections.
@@ -93,6 +94,8 @@ pub struct PostgresStore {
     timeout: Duration,
 }
 
+database!(PostgresStore, parse: sql::client, at_once: CREATED_AT_ONCE, longest: longest_token_lifetime);
+
 impl PostgresStore {
     /// Connects to `postgres://user:password@host:5432/database`.
     ///
@@ -122,6 +125,11 @@ impl PostgresStore {
             result.map_err(failed)
         })
         .await
+    }
+
+    /// Returns the time of a change of a client, by the later one of the clocks of this host and of the database.
+    fn time_of_change(&self) -> SystemTime {
+        later(self.clock.now(), self.clock_check.delay())
     }
 }
 

@@ -1,18 +1,17 @@
-//! [`ReplayLog`] for Postgres.
+//! The used credentials in Postgres.
 //!
 //! Rows of `tcc_replays` are never updated. A statement that removes expired rows skips locked ones, but Postgres waits all the
 //! same for a row that was updated since the statement began, and two such statements could wait for each other.
 
-use std::time::SystemTime;
-
 use sqlx::postgres::PgRow;
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 
 use super::PostgresStore;
-use super::schema::{LOCK, lacks_table};
+use super::schema::{lacks_table, locked, run};
+use crate::store::database::Use;
 use crate::store::replay::count_end;
 use crate::store::sql::{self, PURGED_PER_USE, seconds};
-use crate::store::{Replay, ReplayBounds, ReplayId, ReplayLog, StoreError, StoreFuture};
+use crate::store::{Replay, ReplayBounds, StoreError};
 
 /// How many of the client's credentials, and of all in one part, are recorded and have not expired. `counts` has their number by
 /// the time of their expiry, and `total` is the sum, which is right until the first of them expires, at `next_end`.
@@ -105,53 +104,32 @@ const RECORD_WITHIN: &str = concat!(
         EXISTS (SELECT FROM counted) FROM bounds"
 );
 
-impl ReplayLog for PostgresStore {
-    fn check_and_insert<'a>(
-        &'a self,
-        id: &'a ReplayId,
-        expires_at: SystemTime,
-        now: SystemTime,
-    ) -> StoreFuture<'a, Replay> {
-        StoreFuture::new(async move {
-            let purge_until = sql::replays_until(self.clock_check.purge_time(now));
-            let written = self.call(async |connection| {
-                let used = sqlx::query(RECORD).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
-                let used = used.bind(purge_until).bind(PURGED_PER_USE);
-                Ok(used.execute(connection).await?.rows_affected())
-            });
-            Ok(if written.await? == 0 { Replay::Seen } else { Replay::Fresh })
-        })
-    }
-
-    fn check_and_insert_within<'a>(
-        &'a self,
-        id: &'a ReplayId,
-        bounds: ReplayBounds<'a>,
-        expires_at: SystemTime,
-        now: SystemTime,
-    ) -> StoreFuture<'a, Replay> {
-        StoreFuture::new(async move {
-            // Otherwise the calls of one client would wait for its row with all connections of this store.
-            let _turn = sql::in_time(self.timeout, async { Ok(self.turns.wait(bounds.owner()).await) }).await?;
-            match self.record_within(id, bounds, expires_at, now).await {
-                Err(error) if lacks_table(&error) => {
-                    self.call(create_shares).await?;
-                    self.record_within(id, bounds, expires_at, now).await
-                }
-                recorded => recorded,
-            }
-        })
-    }
-}
-
 impl PostgresStore {
-    async fn record_within(
-        &self,
-        id: &ReplayId,
-        bounds: ReplayBounds<'_>,
-        expires_at: SystemTime,
-        now: SystemTime,
-    ) -> Result<Replay, StoreError> {
+    pub(super) async fn use_once(&self, used: Use<'_>) -> Result<Replay, StoreError> {
+        let Use { id, expires_at, now } = used;
+        let purge_until = sql::replays_until(self.clock_check.purge_time(now));
+        let written = self.call(async |connection| {
+            let used = sqlx::query(RECORD).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
+            let used = used.bind(purge_until).bind(PURGED_PER_USE);
+            Ok(used.execute(connection).await?.rows_affected())
+        });
+        Ok(if written.await? == 0 { Replay::Seen } else { Replay::Fresh })
+    }
+
+    pub(super) async fn use_within(&self, used: Use<'_>, bounds: ReplayBounds<'_>) -> Result<Replay, StoreError> {
+        // Otherwise the calls of one client would wait for its row with all connections of this store.
+        let _turn = sql::in_time(self.timeout, async { Ok(self.turns.wait(bounds.owner()).await) }).await?;
+        match self.record_within(used, bounds).await {
+            Err(error) if lacks_table(&error) => {
+                self.call(create_shares).await?;
+                self.record_within(used, bounds).await
+            }
+            recorded => recorded,
+        }
+    }
+
+    async fn record_within(&self, used: Use<'_>, bounds: ReplayBounds<'_>) -> Result<Replay, StoreError> {
+        let Use { id, expires_at, now } = used;
         let purge_until = sql::replays_until(self.clock_check.purge_time(now));
         let [first, ..] = id.as_bytes();
         let part = first % PARTS;
@@ -183,8 +161,5 @@ fn answer(row: &PgRow) -> Result<Replay, sqlx::Error> {
 
 /// Creates the table of the counts. They start at zero: what an earlier version recorded expires within an hour.
 pub(super) async fn create_shares(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
-    sqlx::raw_sql(SHARES).execute(&mut *transaction).await?;
-    transaction.commit().await
+    locked(connection, None, async |connection| run(connection, SHARES).await).await
 }

@@ -1,119 +1,97 @@
 //! The feed and the revocations in Postgres.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use sqlx::Row as _;
 
 use super::feed::{FeedPage, Fetched, Place, last_told};
 use super::schema::lacks_table;
 use super::{PostgresStore, feed};
+use crate::store::database::purged;
 use crate::store::last_write::ToCheck;
 use crate::store::sql::{self, PURGED_AT_ONCE, Row, seconds};
-use crate::store::{ChangeFeed, Changes, Cursor, DynFuture, Revocation, RevocationStore, StoreError, StoreFuture};
+use crate::store::{Changes, Cursor, Revocation, StoreError};
 
-impl ChangeFeed for PostgresStore {
-    /// The cursor lists the transactions that were still open. Their rows are returned after they have committed, even if
-    /// later transactions were returned before. An open transaction does not delay the others.
-    fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
-        StoreFuture::new(async move {
-            let place: Place = cursor.as_str().parse()?;
-            let written = self.last_writes.get();
-            let sign_of_loss = match self.page(&place, &written).await? {
-                FeedPage::Changes(changes) => {
-                    self.last_writes.checked(&written);
-                    return Ok(changes);
-                }
-                FeedPage::StartOver { sign_of_loss } => sign_of_loss,
-            };
-            if sign_of_loss.is_some() {
-                self.renewal.renew();
-                self.wake.reconnect();
-                // A role that may not write leaves this to a purge by another replica.
-                let _ = self.reader.call(async |connection| feed::adopt(connection).await).await;
+impl PostgresStore {
+    /// The cursor lists the transactions that were still open. Their rows are returned after they have committed, even if later
+    /// transactions were returned before. An open transaction does not delay the others.
+    pub(super) async fn read_feed(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
+        let place: Place = cursor.as_str().parse()?;
+        let written = self.last_writes.get();
+        let sign_of_loss = match self.page(&place, &written).await? {
+            FeedPage::Changes(changes) => {
+                self.last_writes.checked(&written);
+                return Ok(changes);
             }
-            // After a loss, these writes are known to be missing. Otherwise another server that answers now must have them, too.
-            let to_check = if sign_of_loss.is_some() { ToCheck::default() } else { written.clone() };
-            let FeedPage::Changes(changes) = self.page(&Place::default(), &to_check).await? else {
-                return Err(StoreError::new("the feed changed while it was read from the start; try again"));
-            };
-            // No await may follow: a caller that cancels this call there would drop the report of a loss.
-            self.last_writes.checked(&written);
-            Ok(match sign_of_loss {
-                Some(sign) => changes.lost(sign),
-                None => changes,
-            })
+            FeedPage::StartOver { sign_of_loss } => sign_of_loss,
+        };
+        if sign_of_loss.is_some() {
+            self.renewal.renew();
+            self.wake.reconnect();
+            // A role that may not write leaves this to a purge by another replica.
+            let _ = self.reader.call(async |connection| feed::adopt(connection).await).await;
+        }
+        // After a loss, these writes are known to be missing. Otherwise another server that answers now must have them, too.
+        let to_check = if sign_of_loss.is_some() { ToCheck::default() } else { written.clone() };
+        let FeedPage::Changes(changes) = self.page(&Place::default(), &to_check).await? else {
+            return Err(StoreError::new("the feed changed while it was read from the start; try again"));
+        };
+        // No await may follow: a caller that cancels this call there would drop the report of a loss.
+        self.last_writes.checked(&written);
+        Ok(match sign_of_loss {
+            Some(sign) => changes.lost(sign),
+            None => changes,
         })
     }
 
-    fn changed(&self) -> DynFuture<'_, ()> {
-        DynFuture::new(async move {
-            self.wake.changed().await;
-        })
+    pub(super) async fn woken(&self) {
+        self.wake.changed().await;
     }
-}
 
-impl RevocationStore for PostgresStore {
-    fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
-        StoreFuture::new(async move {
-            let row = Row::revoked(revocation.later(self.clock.now(), self.clock_check.delay()))?;
-            let told = concat!(
-                "WITH told AS (
+    pub(super) async fn add_revocation(&self, revocation: Revocation) -> Result<(), StoreError> {
+        let row = Row::revoked(revocation.later(self.clock.now(), self.clock_check.delay()))?;
+        let told = concat!(
+            "WITH told AS (
                 INSERT INTO tcc_feed (change, digest, forget_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
                 RETURNING xid, seq, forget_at, change
             )
             SELECT ",
-                last_told!(),
-                ", pg_notify('tcc_feed', '')"
-            );
-            let told = self.call(async |connection| {
-                let told = sqlx::query(told).bind(row.change).bind(row.digest).bind(row.forget_at);
-                told.fetch_one(connection).await?.try_get::<Option<String>, _>(0)
-            });
-            self.wrote(told.await?.as_deref());
-            Ok(())
-        })
+            last_told!(),
+            ", pg_notify('tcc_feed', '')"
+        );
+        let told = self.call(async |connection| {
+            let told = sqlx::query(told).bind(row.change).bind(row.digest).bind(row.forget_at);
+            told.fetch_one(connection).await?.try_get::<Option<String>, _>(0)
+        });
+        self.wrote(told.await?.as_deref());
+        Ok(())
     }
 
-    fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
-        StoreFuture::new(async move {
-            self.call(async |connection| feed::adopt(connection).await).await?;
-            // Rows that another replica is purging at the same time are skipped.
-            let feed = "DELETE FROM tcc_feed WHERE (xid, seq) IN (
+    pub(super) async fn purge_until(&self, now: SystemTime) -> Result<u64, StoreError> {
+        self.call(async |connection| feed::adopt(connection).await).await?;
+        // Rows that another replica is purging at the same time are skipped.
+        let feed = "DELETE FROM tcc_feed WHERE (xid, seq) IN (
             SELECT xid, seq FROM tcc_feed WHERE forget_at <= $1 ORDER BY forget_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
-            let replays = "DELETE FROM tcc_replays WHERE id IN (
+        let replays = "DELETE FROM tcc_replays WHERE id IN (
             SELECT id FROM tcc_replays WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
-            let now = self.clock_check.purge_time(now);
-            let shares = "DELETE FROM tcc_replay_shares WHERE owner IN (
+        let now = self.clock_check.purge_time(now);
+        let shares = "DELETE FROM tcc_replay_shares WHERE owner IN (
             SELECT owner FROM tcc_replay_shares WHERE last_end <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
-            let purged = self.purge_all(feed, seconds(now)).await?;
-            match self.purge_all(shares, sql::replays_until(now)).await {
-                // No credential was counted yet.
-                Err(error) if !lacks_table(&error) => return Err(error),
-                _ => {}
-            }
-            Ok(purged + self.purge_all(replays, sql::replays_until(now)).await?)
-        })
-    }
-
-    fn longest_token_lifetime(&self) -> Duration {
-        self.longest_token_lifetime
-    }
-}
-
-impl PostgresStore {
-    async fn purge_all(&self, statement: &'static str, until: i64) -> Result<u64, StoreError> {
-        let mut purged = 0;
-        loop {
-            let some = self.call(async |connection| {
-                let some = sqlx::query(statement).bind(until).bind(PURGED_AT_ONCE).execute(connection);
-                Ok(some.await?.rows_affected())
-            });
-            let some = some.await?;
-            purged += some;
-            if some < PURGED_AT_ONCE.unsigned_abs() {
-                return Ok(purged);
-            }
+        let purged = self.purge_all(feed, seconds(now)).await?;
+        match self.purge_all(shares, sql::replays_until(now)).await {
+            // No credential was counted yet.
+            Err(error) if !lacks_table(&error) => return Err(error),
+            _ => {}
         }
+        Ok(purged + self.purge_all(replays, sql::replays_until(now)).await?)
+    }
+
+    async fn purge_all(&self, statement: &'static str, until: i64) -> Result<u64, StoreError> {
+        purged(PURGED_AT_ONCE.unsigned_abs(), || {
+            let some = sqlx::query(statement).bind(until).bind(PURGED_AT_ONCE);
+            self.call(async |connection| Ok(some.execute(connection).await?.rows_affected()))
+        })
+        .await
     }
 
     /// Remembers the last row of a write, if it wrote any.

@@ -46,7 +46,7 @@ const CONNECTING: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(250);
 
 /// The advisory lock for creating tables, so that one replica at a time does so. Its value is arbitrary but must not change.
-pub(super) const LOCK: i64 = 0x7463_635f_7461_6273; // "tcc_tabs"
+const LOCK: i64 = 0x7463_635f_7461_6273; // "tcc_tabs"
 
 /// Creates or updates the tables, and compares the clocks.
 pub(super) async fn migrate(
@@ -104,7 +104,10 @@ fn not_brought_up_to_date(error: sqlx::Error) -> StoreError {
 
 async fn bring_up_to_date(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
     if !have_tables(connection).await? {
-        create_tables(connection).await?;
+        locked(connection, Some(WITHOUT_TIMEOUT), async |connection| {
+            if have_tables(connection).await? { Ok(()) } else { run(connection, TABLES).await }
+        })
+        .await?;
     }
     let version = sqlx::query_scalar("SELECT max(version) FROM tcc_schema").fetch_one(&mut *connection).await?;
     // The tables of a newer version are not changed.
@@ -159,25 +162,25 @@ pub(super) fn lacks_table(error: &StoreError) -> bool {
     std::error::Error::source(error).is_some_and(|cause| cause.to_string().ends_with("(42P01)"))
 }
 
-/// Runs statements that change the tables, one process at a time.
-pub(super) async fn run_locked(connection: &mut PgConnection, statements: &'static str) -> Result<(), sqlx::Error> {
+/// A setting for a transaction that waits for other processes: the role may have a `statement_timeout` that is too short for that.
+pub(super) const WITHOUT_TIMEOUT: &str = "SET LOCAL statement_timeout = 0";
+
+/// Runs statements that change the tables, one process at a time, in a transaction with this setting.
+pub(super) async fn locked(
+    connection: &mut PgConnection,
+    setting: Option<&'static str>,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<(), sqlx::Error>,
+) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    // The role may have a `statement_timeout` that is too short for the wait.
-    sqlx::query("SELECT set_config('statement_timeout', '0', true)").execute(&mut *transaction).await?;
+    if let Some(setting) = setting {
+        sqlx::raw_sql(setting).execute(&mut *transaction).await?;
+    }
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
-    // While this waits for a long transaction, such as that of a backup, all others wait for this.
-    sqlx::query("SELECT set_config('lock_timeout', '10s', true)").execute(&mut *transaction).await?;
-    sqlx::raw_sql(statements).execute(&mut *transaction).await?;
+    work(&mut transaction).await?;
     transaction.commit().await
 }
 
-async fn create_tables(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    // The role may have a `statement_timeout` that is too short for the wait.
-    sqlx::query("SELECT set_config('statement_timeout', '0', true)").execute(&mut *transaction).await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
-    if !have_tables(&mut transaction).await? {
-        sqlx::raw_sql(TABLES).execute(&mut *transaction).await?;
-    }
-    transaction.commit().await
+/// Runs these statements, which change the tables.
+pub(super) async fn run(connection: &mut PgConnection, statements: &'static str) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(statements).execute(connection).await.map(drop)
 }

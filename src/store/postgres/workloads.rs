@@ -6,6 +6,7 @@
 
 use sqlx::PgConnection;
 
+use super::schema::{WITHOUT_TIMEOUT, locked, run};
 use super::{PostgresStore, feed};
 use crate::registration::RegisteredClient;
 use crate::store::StoreError;
@@ -53,7 +54,12 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), StoreEr
         if !writes {
             return Ok(());
         }
-        if let Err(error) = super::schema::run_locked(connection, COLUMN).await {
+        let created = locked(connection, Some(WITHOUT_TIMEOUT), async |connection| {
+            // While this waits for a long transaction, such as that of a backup, all others wait for this.
+            run(connection, "SET LOCAL lock_timeout = '10s'").await?;
+            run(connection, COLUMN).await
+        });
+        if let Err(error) = created.await {
             let error = failed(error);
             let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             let column = COLUMN.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -72,21 +78,24 @@ async fn is_complete(connection: &mut PgConnection) -> Result<bool, StoreError> 
     Ok(sqlx::query_scalar::<_, i64>(parts).fetch_one(connection).await.map_err(failed)? == 2)
 }
 
-/// Returns the clients of any of these workloads.
-pub(super) async fn find(store: &PostgresStore, keys: &[String]) -> Result<Vec<String>, StoreError> {
-    let mut are_checked = false;
-    loop {
-        let found = sqlx::query_as::<_, (bool, Vec<String>, bool)>(FIND).bind(keys);
-        let (is_standby, ids, has_unindexed) = store.call(async |connection| found.fetch_one(connection).await).await?;
-        if is_standby {
-            return Err(StoreError::new(feed::STANDBY));
+impl PostgresStore {
+    /// Returns the clients of any of these workloads.
+    pub(super) async fn ids_of_workloads(&self, keys: Vec<String>) -> Result<Vec<String>, StoreError> {
+        let mut are_checked = false;
+        loop {
+            let found = sqlx::query_as::<_, (bool, Vec<String>, bool)>(FIND).bind(&keys);
+            let found = self.call(async |connection| found.fetch_one(connection).await);
+            let (is_standby, ids, has_unindexed) = found.await?;
+            if is_standby {
+                return Err(StoreError::new(feed::STANDBY));
+            }
+            if are_checked || !has_unindexed {
+                return Ok(ids);
+            }
+            // Then searches again, since the index may have been completed between the two.
+            refuse_unindexed(self).await?;
+            are_checked = true;
         }
-        if are_checked || !has_unindexed {
-            return Ok(ids);
-        }
-        // Then searches again, since the index may have been completed between the two.
-        refuse_unindexed(store).await?;
-        are_checked = true;
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use redis::Client;
 
 use super::link::Link;
-use super::scripts::{Keys, Scripts};
+use super::scripts::Keys;
 use super::wake::Wake;
 use super::{RedisStore, Shared, compare_clocks, durability, permissions, workloads};
 use crate::store::StoreError;
@@ -72,9 +72,9 @@ impl RedisStoreBuilder {
         }
         let link = Link::new(client, self.call_timeout).map_err(|error| StoreError::of_client(&error))?;
         link.command::<String>(&redis::cmd("PING")).await?;
-        let (keys, scripts) = (Keys::new(&self.backend.prefix), Scripts::new());
+        let keys = Keys::new(&self.backend.prefix);
         permissions::refuse_cluster(&link).await?;
-        permissions::check(&link, &scripts, &keys).await?;
+        permissions::check(&link, &keys).await?;
         let problems = durability::problems(&link).await;
         if self.backend.strict && !problems.is_empty() {
             return Err(StoreError::new(format!("Redis may lose acknowledged writes: {}", problems.join("; "))));
@@ -85,8 +85,7 @@ impl RedisStoreBuilder {
         let clock_check = ClockCheck::default();
         compare_clocks(&link, &*clock, &clock_check).await;
         let (last_writes, had_clients) = (LastWrites::default(), AtomicBool::new(false));
-        let shared =
-            Shared { link, scripts, keys, wake, clock, longest, problems, last_writes, clock_check, had_clients };
+        let shared = Shared { link, keys, wake, clock, longest, problems, last_writes, clock_check, had_clients };
         // A user without the rights cannot make the index. A request that needs it then fails with the reason.
         let _ = workloads::prepare(&shared).await;
         Ok(RedisStore { shared: Arc::new(shared) })

@@ -1,8 +1,8 @@
 //! Reads the feed: a page of changes, and a cursor that shows whether the server lost entries that were read before.
 
-use super::link::Link;
-use super::scripts::{Keys, Scripts};
-use crate::store::last_write::{LastWrites, TOO_MANY};
+use super::Shared;
+use super::scripts::CHANGES;
+use crate::store::last_write::TOO_MANY;
 use crate::store::{Change, Changes, Cursor, StoreError};
 
 /// The maximum number of changes in the result of one call.
@@ -13,17 +13,11 @@ const PAGE: usize = 5_000;
 type Page = (String, String, String, String, Vec<(String, u64)>, Vec<i64>);
 
 /// Returns the changes, and the time of the server in milliseconds since 1970 if the user may read it.
-pub(super) async fn read(
-    link: &Link,
-    scripts: &Scripts,
-    keys: &Keys,
-    last_writes: &LastWrites<String>,
-    cursor: &Cursor,
-) -> Result<(Changes, Option<i64>), StoreError> {
+pub(super) async fn read(shared: &Shared, cursor: &Cursor) -> Result<(Changes, Option<i64>), StoreError> {
+    let Shared { link, keys, last_writes, .. } = shared;
     let Place { after, tip, epoch } = Place::parse(cursor)?;
     let own = last_writes.get();
-    let mut call = scripts.changes.prepare_invoke();
-    keys.give(&mut call)?;
+    let mut call = keys.call(&CHANGES)?;
     // A reader that starts receives everything in any case.
     let is_incomplete = own.is_incomplete && after > 0;
     call.arg(if is_incomplete { 0 } else { after }).arg(tip).arg(epoch).arg(PAGE);

@@ -1,4 +1,4 @@
-//! [`KeyStore`] for Redis. Each call is one script, by the clock of the server.
+//! Rings of keys in Redis. Each call is one script, by the clock of the server.
 //!
 //! | key | type | content |
 //! |---|---|---|
@@ -12,7 +12,8 @@ use redis::Script;
 
 use super::RedisStore;
 use crate::clock::later;
-use crate::keys::rotation::{KeyStore, KeyStoreError, KeyStoreFuture, Replica, StoredRing};
+use crate::keys::rotation::{Replica, StoredRing};
+use crate::store::StoreError;
 
 /// Starts each script. It begins with a write without effect: a server that accepts no writes, such as a replica, refuses it, and
 /// so its answer is never taken for the current ring.
@@ -25,7 +26,9 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 /// Returns the time, the version, the document, and the name, version and proof of each live replica. A lease that an earlier version
 /// of this crate wrote has no proof: it is waited for until it ends. Any other value is passed over.
-const LOAD: &str = "
+static LOAD: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
 local found = redis.call('HMGET', ring, 'version', 'document')
 local live, all = {}, redis.call('HGETALL', replicas)
 for i = 1, #all, 2 do
@@ -37,17 +40,25 @@ for i = 1, #all, 2 do
   end
 end
 return {string.format('%.0f', now), found[1] or '0', found[2] or '', live}
-";
+",
+    )
+});
 
 /// Arguments: the version to replace, the new one, the document.
-const SAVE: &str = "
+static SAVE: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
 if (redis.call('HGET', ring, 'version') or '0') ~= ARGV[1] then return 0 end
 redis.call('HSET', ring, 'version', ARGV[2], 'document', ARGV[3])
 return 1
-";
+",
+    )
+});
 
 /// Arguments: the replica, its version, the length of the lease, its proof.
-const RENEW: &str = "
+static RENEW: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
 local all = redis.call('HGETALL', replicas)
 for i = 1, #all, 2 do
   local ending = string.match(all[i + 1], '^%d+ (%d+)')
@@ -55,56 +66,46 @@ for i = 1, #all, 2 do
 end
 redis.call('HSET', replicas, ARGV[1], ARGV[2] .. ' ' .. string.format('%.0f', now + ARGV[3]) .. ' ' .. ARGV[4])
 return 1
-";
-
-struct Scripts {
-    load: Script,
-    save: Script,
-    renew: Script,
-}
-
-static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
-    let script = |body: &str| Script::new(&format!("{PRELUDE}{body}"));
-    Scripts { load: script(LOAD), save: script(SAVE), renew: script(RENEW) }
+",
+    )
 });
 
+fn script(body: &str) -> Script {
+    Script::new(&format!("{PRELUDE}{body}"))
+}
+
 impl RedisStore {
+    pub(super) async fn read_ring(&self, ring: &str) -> Result<StoredRing, StoreError> {
+        type Loaded = (u64, u64, String, Vec<(String, u64, String)>);
+        let (now, version, document, replicas): Loaded = self.shared.link.script(&self.call_on(&LOAD, ring)).await?;
+        let replica = |(name, version, proof)| Replica { name, version, proof };
+        let replicas = replicas.into_iter().map(replica).collect();
+        Ok(StoredRing { version, document, replicas, now: later(UNIX_EPOCH, Duration::from_millis(now)) })
+    }
+
+    pub(super) async fn write_ring(
+        &self,
+        ring: &str,
+        over: u64,
+        version: u64,
+        document: &str,
+    ) -> Result<bool, StoreError> {
+        let mut call = self.call_on(&SAVE, ring);
+        call.arg(over).arg(version).arg(document);
+        self.shared.link.script(&call).await
+    }
+
+    pub(super) async fn write_lease(&self, ring: &str, replica: &Replica, lease: Duration) -> Result<(), StoreError> {
+        let mut call = self.call_on(&RENEW, ring);
+        let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        call.arg(&replica.name).arg(replica.version).arg(lease).arg(&replica.proof);
+        self.shared.link.script::<u64>(&call).await.map(drop)
+    }
+
     fn call_on<'a>(&self, script: &'a Script, ring: &str) -> redis::ScriptInvocation<'a> {
         let keys = &self.shared.keys;
         let mut call = script.prepare_invoke();
         call.key(keys.named("ring", ring)).key(keys.named("replicas", ring)).key(keys.nothing());
         call
-    }
-}
-
-type Loaded = (u64, u64, String, Vec<(String, u64, String)>);
-
-impl KeyStore for RedisStore {
-    fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
-        Box::pin(async move {
-            let call = self.call_on(&SCRIPTS.load, ring);
-            let loaded = self.shared.link.script::<Loaded>(&call).await.map_err(KeyStoreError::new)?;
-            let (now, version, document, replicas) = loaded;
-            let replicas =
-                replicas.into_iter().map(|(name, version, proof)| Replica { name, version, proof }).collect();
-            Ok(StoredRing { version, document, replicas, now: later(UNIX_EPOCH, Duration::from_millis(now)) })
-        })
-    }
-
-    fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
-        Box::pin(async move {
-            let mut call = self.call_on(&SCRIPTS.save, ring);
-            call.arg(over).arg(version).arg(document);
-            self.shared.link.script(&call).await.map_err(KeyStoreError::new)
-        })
-    }
-
-    fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
-        Box::pin(async move {
-            let mut call = self.call_on(&SCRIPTS.renew, ring);
-            let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-            call.arg(&replica.name).arg(replica.version).arg(lease).arg(&replica.proof);
-            self.shared.link.script::<u64>(&call).await.map(drop).map_err(KeyStoreError::new)
-        })
     }
 }

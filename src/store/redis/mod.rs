@@ -16,17 +16,18 @@ mod workloads;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use self::builder::{RedisSettings, RedisStoreBuilder};
 use self::link::Link;
-use self::scripts::{Keys, Scripts};
+use self::scripts::Keys;
 use self::wake::Wake;
 use super::StoreError;
 use super::builder::CALL_TIMEOUT;
 use super::clock_check::ClockCheck;
+use super::database::database;
 use super::last_write::LastWrites;
-use crate::clock::Clock;
+use crate::clock::{Clock, later};
 
 /// Stores clients, revocations and used credentials in Redis or Valkey, version 6 or later (feature `redis`). Clones share the
 /// connection.
@@ -77,7 +78,6 @@ pub struct RedisStore {
 
 struct Shared {
     link: Link,
-    scripts: Scripts,
     keys: Keys,
     wake: Wake,
     clock: Arc<dyn Clock>,
@@ -110,7 +110,17 @@ impl RedisStore {
     pub fn durability_problems(&self) -> &[String] {
         &self.shared.problems
     }
+
+    /// Returns the time of a change of a client, by the later one of the clocks of this host and of the server.
+    fn time_of_change(&self) -> SystemTime {
+        later(self.shared.clock.now(), self.shared.clock_check.delay())
+    }
 }
+
+/// The number of clients that one script adds. Other calls wait only milliseconds for it.
+const CREATED_AT_ONCE: usize = 500;
+
+database!(RedisStore, parse: clients::parse, at_once: CREATED_AT_ONCE, longest: shared.longest);
 
 /// Compares the local clock with that of the server, if the user may run `TIME`.
 async fn compare_clocks(link: &Link, clock: &dyn Clock, clock_check: &ClockCheck) {

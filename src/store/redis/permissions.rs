@@ -1,7 +1,7 @@
 //! Checks when connecting that the server and the user can be used.
 
 use super::link::{CLUSTER, Link};
-use super::scripts::{Keys, Scripts};
+use super::scripts::{Keys, PERMISSIONS};
 use crate::store::StoreError;
 
 /// Refuses a node of a cluster, if the server reports that it is one.
@@ -13,10 +13,8 @@ pub(super) async fn refuse_cluster(link: &Link) -> Result<(), StoreError> {
 }
 
 /// Refuses a user without read access, and warns about one without write access. Redis 6 does not report permissions.
-pub(super) async fn check(link: &Link, scripts: &Scripts, keys: &Keys) -> Result<(), StoreError> {
-    let mut call = scripts.permissions.prepare_invoke();
-    keys.give(&mut call)?;
-    let [reading, writing, waking] = link.script::<[Vec<String>; 3]>(&call).await?;
+pub(super) async fn check(link: &Link, keys: &Keys) -> Result<(), StoreError> {
+    let [reading, writing, waking] = link.script::<[Vec<String>; 3]>(&keys.call(&PERMISSIONS)?).await?;
     if !reading.is_empty() {
         let commands = reading.join(", ");
         return Err(StoreError::new(format!("the Redis user may not read: its ACL must allow {commands}")));

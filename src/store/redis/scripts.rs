@@ -21,6 +21,8 @@
 //! A script that writes first checks that its user may run all its commands, since Redis does not undo the effects of a script
 //! that fails.
 
+use std::sync::LazyLock;
+
 use redis::{Script, ScriptInvocation};
 
 use crate::crypto::{Random as _, SystemRandom};
@@ -109,17 +111,23 @@ end
 ";
 
 /// Returns the missing commands: for reading, for writing, and for notifying others. A replica refuses it.
-const PERMISSIONS: &str = "
+pub(super) static PERMISSIONS: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
 if may('DEL', nothing) then redis.call('DEL', nothing) end
 local waking = {}
 if not may('PUBLISH', channel, '') then waking = {'PUBLISH on ' .. channel} end
 return {forbidden(reading(), {{'HMGET', clients, ''}}), forbidden(telling(), changing()), waking}
-";
+",
+    )
+});
 
 /// Arguments: `forget_at`, the number of conditions, id and revision of each condition, then id, record, change and workloads of each
 /// client.
 /// Returns how many were added, or -1 if a condition does not hold, and the tip.
-const CREATE: &str = "
+pub(super) static CREATE: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
 local refused = refusal(telling(), changing())
 if refused then return refused end
 local first = 5 + 2 * ARGV[4]
@@ -139,11 +147,15 @@ if not last then return {0, ''} end
 if is_first then complete_index() end
 redis.call('HSET', clients, '', '')
 return {created, told(last)}
-";
+",
+    )
+});
 
 /// Arguments: `forget_at`, id, change; the revision to replace, or empty for any; the record, or empty to delete the client; a
 /// revocation and its expiry, or empty; the workloads; id and revision of each condition. Returns the outcome, and the tip.
-const CHANGE: &str = "
+pub(super) static CHANGE: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
 local refused = refusal(telling(), changing())
 if refused then return refused end
 local forget_at, id, change, revision, record, revocation, ending, new = unpack(ARGV, 3, 10)
@@ -161,12 +173,15 @@ else
   redis.call('ZREM', ids, id)
 end
 return {'done', told(place)}
-";
+",
+    )
+});
 
 /// Arguments: the workloads. Returns whether there are clients, and at most two ids. An entry counts only for the revision that it was
 /// made for, since a version of this crate without the index does not remove it; and only if the client's own list has the workload, since
 /// an entry stays if it changes after that list was evicted. A replica refuses it.
-const FIND_BY_WORKLOAD: &str = "
+pub(super) static FIND_BY_WORKLOAD: LazyLock<Script> = LazyLock::new(|| {
+    script("
 redis.call('DEL', nothing)
 if not redis.call('HMGET', clients, '')[1] then return {0} end
 if not redis.call('ZSCORE', workloads, '') or not redis.call('HMGET', indexed, '')[1] then
@@ -192,11 +207,14 @@ for i = 3, #ARGV do
   until #page < 100
 end
 return found
-";
+")
+});
 
 /// Arguments: the last id of the page before, and the maximum number. Returns what to do, the last id of this page, and the records of
 /// the clients with credentials.
-const UNINDEXED: &str = "
+pub(super) static UNINDEXED: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
 redis.call('DEL', nothing)
 local is_complete = redis.call('ZSCORE', workloads, '') and redis.call('HMGET', indexed, '')[1]
 if is_complete or not redis.call('HMGET', clients, '')[1] then return {'complete', ''} end
@@ -208,10 +226,14 @@ for _, id in ipairs(page) do
   if record and string.find(record, '\"credentials\"', 1, true) then table.insert(answer, record) end
 end
 return answer
-";
+",
+    )
+});
 
 /// Arguments: whether the index is complete afterwards, and id, revision and workloads of each client.
-const INDEX: &str = "
+pub(super) static INDEX: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
 local refused = refusal(changing())
 if refused then return refused end
 for i = 4, #ARGV, 3 do
@@ -220,10 +242,14 @@ for i = 4, #ARGV, 3 do
 end
 if ARGV[3] == '1' then complete_index() end
 return 1
-";
+",
+    )
+});
 
 /// Arguments: the first id, and the maximum number. A replica refuses it.
-const LIST: &str = "
+pub(super) static LIST: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
 redis.call('DEL', nothing)
 local count = redis.call('HLEN', clients) - (redis.call('HEXISTS', clients, ''))
 if count ~= redis.call('ZCARD', ids) then
@@ -234,17 +260,22 @@ local page = redis.call('ZRANGEBYLEX', ids, ARGV[3], '+', 'LIMIT', 0, ARGV[4])
 local records = {}
 for i, id in ipairs(page) do records[i] = redis.call('HGET', clients, id) end
 return {page, records}
-";
+",
+    )
+});
 
 /// Arguments: the change, and its expiry. Returns the tip.
-const REVOKE: &str = "return refusal(telling()) or told(tell(ARGV[3], ARGV[4]))";
+pub(super) static REVOKE: LazyLock<Script> =
+    LazyLock::new(|| script("return refusal(telling()) or told(tell(ARGV[3], ARGV[4]))"));
 
 /// Arguments: the place after which to start, with the tip and the epoch seen there; the maximum number; the tip and the epoch
 /// of each of the last writes of this process. Returns whether the seen tip and those of the writes are still part of the feed,
 /// the current tip and epoch, the changes with their places, and the time of the server if the user may run `TIME`. It starts with
 /// a write without effect: a replica, which may be far behind, refuses that, and so its answer is never taken for the current
 /// revocations.
-const CHANGES: &str = "
+pub(super) static CHANGES: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
 redis.call('DEL', nothing)
 local after, seen, seen_epoch, many = unpack(ARGV, 3, 6)
 local current = epoch() or ''
@@ -280,10 +311,13 @@ if not tip and #page > 0 and may('ZADD', tips, 1, '') then
 end
 local time = may('TIME') and redis.pcall('TIME') or {}
 return {known, own_known, tip or '', current, page, time.err and {} or time}
-";
+",
+    )
+});
 
 /// Arguments: the time, and the maximum number. Returns how many were removed.
-const PURGE: &str = "
+pub(super) static PURGE: LazyLock<Script> = LazyLock::new(|| {
+    script("
 local over = redis.call('ZRANGEBYSCORE', ends, '-inf', ARGV[3], 'LIMIT', 0, ARGV[4])
 if #over > 0 then
   redis.call('ZREM', feed, unpack(over))
@@ -293,19 +327,26 @@ elseif redis.call('ZCARD', feed) > redis.call('ZCARD', ends) + 1 then
     '; set `maxmemory-policy noeviction` and restore the data')
 end
 return #over
-";
+")
+});
 
 /// One key. Arguments: the expiry of the credential, the time, and for how many seconds to keep the entry.
-const CHECK_AND_INSERT: &str = "
+pub(super) static CHECK_AND_INSERT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "
 local ending = redis.call('GET', KEYS[1])
 if ending and tonumber(ending) > tonumber(ARGV[2]) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
 return 1
-";
+",
+    )
+});
 
 /// Three keys: the credential, the counts of its owner, and those of all. Arguments: as before, then the field of the counts, and
 /// the two bounds. A count has one field for each time of expiry.
-const CHECK_AND_INSERT_WITHIN: &str = "
+pub(super) static CHECK_AND_INSERT_WITHIN: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "
 local now, keep = tonumber(ARGV[2]), tonumber(ARGV[3])
 local ending = redis.call('GET', KEYS[1])
 if ending and tonumber(ending) > now then return 0 end
@@ -328,41 +369,12 @@ for i = 2, 3 do
 end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', keep)
 return 1
-";
+",
+    )
+});
 
-pub(super) struct Scripts {
-    pub(super) permissions: Script,
-    pub(super) create: Script,
-    pub(super) change: Script,
-    pub(super) list: Script,
-    pub(super) find_by_workload: Script,
-    pub(super) unindexed: Script,
-    pub(super) index: Script,
-    pub(super) revoke: Script,
-    pub(super) changes: Script,
-    pub(super) purge: Script,
-    pub(super) check_and_insert: Script,
-    pub(super) check_and_insert_within: Script,
-}
-
-impl Scripts {
-    pub(super) fn new() -> Self {
-        let script = |body: &str| Script::new(&format!("{PRELUDE}{body}"));
-        Self {
-            permissions: script(PERMISSIONS),
-            create: script(CREATE),
-            change: script(CHANGE),
-            list: script(LIST),
-            find_by_workload: script(FIND_BY_WORKLOAD),
-            unindexed: script(UNINDEXED),
-            index: script(INDEX),
-            revoke: script(REVOKE),
-            changes: script(CHANGES),
-            purge: script(PURGE),
-            check_and_insert: Script::new(CHECK_AND_INSERT),
-            check_and_insert_within: Script::new(CHECK_AND_INSERT_WITHIN),
-        }
-    }
+fn script(body: &str) -> Script {
+    Script::new(&format!("{PRELUDE}{body}"))
 }
 
 /// The names of the keys, all in one slot of a cluster.
@@ -408,14 +420,15 @@ impl Keys {
         [self.prefix.as_bytes(), b"replay:", id.as_bytes()].concat()
     }
 
-    /// Adds the keys, the channel, and a name for the tip that the call may create.
-    pub(super) fn give(&self, call: &mut ScriptInvocation<'_>) -> Result<(), StoreError> {
+    /// Begins a call of a script with the keys, the channel, and a name for the tip that the call may create.
+    pub(super) fn call<'a>(&self, script: &'a Script) -> Result<ScriptInvocation<'a>, StoreError> {
         let mut name = [0; 8];
         SystemRandom.fill(&mut name).map_err(StoreError::new)?;
+        let mut call = script.prepare_invoke();
         for key in &self.names {
             call.key(key);
         }
         call.arg(self.channel()).arg(format!("{:016x}", u64::from_be_bytes(name)));
-        Ok(())
+        Ok(call)
     }
 }

@@ -2,68 +2,55 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use sqlx::{Row as _, SqliteConnection};
 
 use super::revocations::insert_all;
 use super::{SqliteStore, workloads};
 use crate::client_id::ClientId;
-use crate::registration::{RegisteredClient, WorkloadKey};
-use crate::store::client_page::ClientPage;
+use crate::registration::RegisteredClient;
+use crate::store::database::{Found, Records, Terms};
 use crate::store::listed_client::client_of;
-use crate::store::sql::{self, CREATED_AT_ONCE, Row, failed, in_time};
-use crate::store::{
-    AdminError, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, ListedClient, Revision,
-    StoreError, StoreFuture,
-};
-
-impl ClientStore for SqliteStore {
-    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
-        StoreFuture::new(async move { Ok(self.load(id).await?.map(|(client, _)| client)) })
-    }
-
-    fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
-        StoreFuture::new(async move {
-            in_time(self.timeout, async {
-                let open = self.files.open().await?;
-                let found = sqlx::query_scalar::<_, String>(workloads::FIND).bind(workloads::keys(keys)?);
-                Ok(Some(workloads::ids(&found.fetch_all(&open.readers).await.map_err(failed)?)?))
-            })
-            .await
-        })
-    }
-
-    fn is_administered(&self) -> bool {
-        true
-    }
-}
+use crate::store::sql::{self, Row, failed};
+use crate::store::{AdminError, ClientCondition, Revision, StoreError};
 
 impl SqliteStore {
-    /// Returns the ids and the records of the first rows after this id.
-    async fn rows_of_clients(
-        &self,
-        after: Option<String>,
-        limit: NonZeroUsize,
-    ) -> Result<Vec<(String, String)>, StoreError> {
-        in_time(self.timeout, async {
-            let open = self.files.open().await?;
-            // No id is empty, so all ids come after the empty one.
-            let page = "SELECT id, record FROM tcc_clients WHERE id > ?1 ORDER BY id LIMIT ?2";
-            let page = sqlx::query_as::<_, (String, String)>(page).bind(after.unwrap_or_default());
-            let page = page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(&open.readers);
-            page.await.map_err(failed)
-        })
-        .await
+    pub(super) async fn find_client(&self, id: &ClientId) -> Result<Found, StoreError> {
+        let row = sqlx::query("SELECT record, revision FROM tcc_clients WHERE id = ?1").bind(id.as_str());
+        let row = self.read(async |open| row.fetch_optional(&open.readers).await.map_err(failed)).await?;
+        let Some(row) = row else { return Ok(None) };
+        let revision: i64 = row.try_get(1).map_err(failed)?;
+        let client = client_of(id, sql::client(row.try_get(0).map_err(failed)?))?;
+        Ok(Some((client, Revision::new(revision.cast_unsigned()))))
     }
 
-    async fn create_some(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
+    pub(super) async fn ids_of_workloads(&self, keys: Vec<String>) -> Result<Vec<String>, StoreError> {
+        let keys = serde_json::to_string(&keys).map_err(StoreError::new)?;
+        let found = sqlx::query_scalar(workloads::FIND).bind(keys);
+        self.read(async |open| found.fetch_all(&open.readers).await.map_err(failed)).await
+    }
+
+    /// Returns the ids and the records of the first rows after this id.
+    pub(super) async fn records(&self, after: Option<String>, limit: NonZeroUsize) -> Result<Records, StoreError> {
+        // No id is empty, so all ids come after the empty one.
+        let page = "SELECT id, record FROM tcc_clients WHERE id > ?1 ORDER BY id LIMIT ?2";
+        let page = sqlx::query_as(page).bind(after.unwrap_or_default());
+        let page = page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX));
+        self.read(async |open| page.fetch_all(&open.readers).await.map_err(failed)).await
+    }
+
+    /// Adds clients, and returns how many were added.
+    pub(super) async fn create_some(&self, clients: &[RegisteredClient], terms: &Terms) -> Result<usize, AdminError> {
         let mut rows = Vec::with_capacity(clients.len());
         for client in clients {
             rows.push((client.id().as_str(), sql::record(client)?));
         }
         let rows = serde_json::to_string(&rows).map_err(StoreError::new)?;
-        self.write(async |connection| self.insert_some(connection, clients, rows).await).await
+        self.write(async |connection| {
+            check(connection, &terms.conditions).await?;
+            Ok(self.insert_some(connection, clients, rows).await?)
+        })
+        .await
     }
 
     async fn insert_some(
@@ -93,106 +80,41 @@ impl SqliteStore {
         workloads::insert(connection, clients.iter().filter(|client| new.remove(client.id().as_str()))).await?;
         Ok(created.len())
     }
-}
 
-/// Adds a client.
-async fn create(connection: &mut SqliteConnection, client: &RegisteredClient) -> Result<(), AdminError> {
-    let next = next_revision(connection).await?;
-    let created = "INSERT INTO tcc_clients (id, revision, record) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-    let created = sqlx::query(created).bind(client.id().as_str()).bind(next).bind(sql::record(client)?);
-    if created.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0 {
-        return Err(AdminError::Exists);
-    }
-    Ok(workloads::replace(connection, client).await?)
-}
-
-/// Replaces a client that is still at this revision.
-async fn replace(
-    connection: &mut SqliteConnection,
-    client: &RegisteredClient,
-    revision: Revision,
-) -> Result<(), AdminError> {
-    if self::revision(connection, client.id()).await?.ok_or(AdminError::NotFound)? != revision {
-        return Err(AdminError::Conflict);
-    }
-    let next = next_revision(connection).await?;
-    let replaced = sqlx::query("UPDATE tcc_clients SET record = ?2, revision = ?3 WHERE id = ?1");
-    let replaced = replaced.bind(client.id().as_str()).bind(sql::record(client)?).bind(next);
-    replaced.execute(&mut *connection).await.map_err(failed)?;
-    Ok(workloads::replace(connection, client).await?)
-}
-
-/// Deletes a client.
-async fn delete(connection: &mut SqliteConnection, id: &ClientId) -> Result<(), AdminError> {
-    let deleted = sqlx::query("DELETE FROM tcc_clients WHERE id = ?1").bind(id.as_str());
-    if deleted.execute(connection).await.map_err(failed)?.rows_affected() == 0 {
-        return Err(AdminError::NotFound);
-    }
-    Ok(())
-}
-
-impl ClientAdmin for SqliteStore {
-    fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
-        StoreFuture::new(async move {
-            let (write, conditions, entries) = change.into_parts(self.clock.now(), self.longest_token_lifetime);
-            let told = Row::all(&entries)?;
-            self.write(async |connection| {
-                check(connection, &conditions).await?;
-                match &write {
-                    ClientWrite::Create(client) => create(connection, client).await?,
-                    ClientWrite::Replace(client, revision) => replace(connection, client, *revision).await?,
-                    ClientWrite::Delete(id) => delete(connection, id).await?,
-                }
-                Ok(insert_all(connection, told).await?)
-            })
-            .await
-        })
-    }
-
-    fn create_all(&self, clients: Vec<RegisteredClient>) -> StoreFuture<'_, usize> {
-        StoreFuture::new(async move {
-            let mut created = 0;
-            for clients in clients.chunks(CREATED_AT_ONCE) {
-                created += in_time(self.timeout, self.create_some(clients)).await?;
+    /// Replaces a client that is still at this revision.
+    pub(super) async fn replace_client(
+        &self,
+        client: &RegisteredClient,
+        at: Revision,
+        terms: &Terms,
+    ) -> Result<(), AdminError> {
+        let (record, told) = (sql::record(client)?, Row::all(&terms.entries)?);
+        self.write(async |connection| {
+            check(connection, &terms.conditions).await?;
+            if revision_of(connection, client.id()).await?.ok_or(AdminError::NotFound)? != at {
+                return Err(AdminError::Conflict);
             }
-            Ok(created)
+            let next = next_revision(connection).await?;
+            let replaced = sqlx::query("UPDATE tcc_clients SET record = ?2, revision = ?3 WHERE id = ?1");
+            let replaced = replaced.bind(client.id().as_str()).bind(record).bind(next);
+            replaced.execute(&mut *connection).await.map_err(failed)?;
+            workloads::replace(connection, client).await?;
+            Ok(insert_all(connection, told).await?)
         })
+        .await
     }
 
-    fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>> {
-        StoreFuture::new(async move {
-            in_time(self.timeout, async {
-                let open = self.files.open().await?;
-                let row = sqlx::query("SELECT record, revision FROM tcc_clients WHERE id = ?1").bind(id.as_str());
-                let Some(row) = row.fetch_optional(&open.readers).await.map_err(failed)? else { return Ok(None) };
-                let revision: i64 = row.try_get(1).map_err(failed)?;
-                let client = client_of(id, sql::client(row.try_get(0).map_err(failed)?))?;
-                Ok(Some((client, Revision::new(revision.cast_unsigned()))))
-            })
-            .await
+    pub(super) async fn delete_client(&self, id: &ClientId, terms: &Terms) -> Result<(), AdminError> {
+        let told = Row::all(&terms.entries)?;
+        self.write(async |connection| {
+            check(connection, &terms.conditions).await?;
+            let deleted = sqlx::query("DELETE FROM tcc_clients WHERE id = ?1").bind(id.as_str());
+            if deleted.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0 {
+                return Err(AdminError::NotFound);
+            }
+            Ok(insert_all(connection, told).await?)
         })
-    }
-
-    fn list<'a>(
-        &'a self,
-        after: Option<&'a ClientId>,
-        limit: NonZeroUsize,
-    ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
-        StoreFuture::new(async move {
-            let page = ClientPage::read(after, limit, |after, count| self.rows_of_clients(after, count)).await?;
-            page.iter().map(|(id, record)| client_of(id, sql::client(record))).collect()
-        })
-    }
-
-    fn list_entries<'a>(
-        &'a self,
-        after: Option<&'a ClientId>,
-        limit: NonZeroUsize,
-    ) -> StoreFuture<'a, Vec<ListedClient>> {
-        StoreFuture::new(async move {
-            let page = ClientPage::read(after, limit, |after, count| self.rows_of_clients(after, count)).await?;
-            Ok(page.into_iter().map(|(id, record)| ListedClient::of(id, sql::client(&record))).collect())
-        })
+        .await
     }
 }
 
@@ -205,14 +127,14 @@ async fn next_revision(connection: &mut SqliteConnection) -> Result<i64, StoreEr
 /// Checks the conditions of a change. No other write can change the result before the end of the transaction.
 async fn check(connection: &mut SqliteConnection, conditions: &[ClientCondition]) -> Result<(), AdminError> {
     for (id, expected) in conditions {
-        if revision(connection, id).await? != Some(*expected) {
+        if revision_of(connection, id).await? != Some(*expected) {
             return Err(AdminError::Conflict);
         }
     }
     Ok(())
 }
 
-async fn revision(connection: &mut SqliteConnection, id: &ClientId) -> Result<Option<Revision>, StoreError> {
+async fn revision_of(connection: &mut SqliteConnection, id: &ClientId) -> Result<Option<Revision>, StoreError> {
     let revision = sqlx::query_scalar::<_, i64>("SELECT revision FROM tcc_clients WHERE id = ?1").bind(id.as_str());
     let revision = revision.fetch_optional(connection).await.map_err(failed)?;
     Ok(revision.map(i64::cast_unsigned).map(Revision::new))

@@ -1,4 +1,4 @@
-//! [`KeyStore`] for SQLite. Its tables are created at the first write, so that a file without a ring does not change.
+//! Rings of keys in SQLite. The tables are created at the first write, so that a file without a ring does not change.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use sqlx::SqliteConnection;
 
 use super::{SqliteStore, execute};
 use crate::clock::later;
-use crate::keys::rotation::{KeyStore, KeyStoreError, KeyStoreFuture, Replica, StoredRing};
+use crate::keys::rotation::{Replica, StoredRing};
 use crate::store::StoreError;
-use crate::store::sql::{failed, in_time, live_replicas, millis, version_of};
+use crate::store::sql::{failed, live_replicas, millis, version_of};
 
 const RINGS: &str = "CREATE TABLE IF NOT EXISTS tcc_key_rings
     (ring TEXT PRIMARY KEY, version INTEGER NOT NULL, document TEXT NOT NULL) STRICT";
@@ -31,9 +31,8 @@ const RENEW: &str = "INSERT INTO tcc_key_leases (ring, replica, version, ends_at
     DO UPDATE SET version = excluded.version, ends_at = excluded.ends_at, proof = excluded.proof";
 
 impl SqliteStore {
-    async fn read_ring(&self, ring: &str) -> Result<StoredRing, StoreError> {
-        in_time(self.timeout, async {
-            let open = self.files.open().await?;
+    pub(super) async fn read_ring(&self, ring: &str) -> Result<StoredRing, StoreError> {
+        self.read(async |open| {
             let now = self.clock.now();
             let row = sqlx::query_as::<_, (i64, String, String)>(LOAD).bind(ring).bind(millis(now));
             let (version, document, replicas) = match row.fetch_one(&open.readers).await {
@@ -43,6 +42,31 @@ impl SqliteStore {
                 row => row.map_err(failed)?,
             };
             Ok(StoredRing { version: version_of(version), document, replicas: live_replicas(&replicas)?, now })
+        })
+        .await
+    }
+
+    pub(super) async fn write_ring(
+        &self,
+        ring: &str,
+        over: u64,
+        version: u64,
+        document: &str,
+    ) -> Result<bool, StoreError> {
+        self.write_keys(async |connection| {
+            let save = sqlx::query(SAVE).bind(ring).bind(over.cast_signed()).bind(version.cast_signed());
+            Ok(save.bind(document).execute(connection).await?.rows_affected() == 1)
+        })
+        .await
+    }
+
+    pub(super) async fn write_lease(&self, ring: &str, replica: &Replica, lease: Duration) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        self.write_keys(async |connection| {
+            let ended = sqlx::query("DELETE FROM tcc_key_leases WHERE ends_at < ?1").bind(millis(now));
+            ended.execute(&mut *connection).await?;
+            let renew = sqlx::query(RENEW).bind(ring).bind(&replica.name).bind(replica.version.cast_signed());
+            renew.bind(millis(later(now, lease))).bind(&replica.proof).execute(connection).await.map(drop)
         })
         .await
     }
@@ -57,34 +81,5 @@ impl SqliteStore {
             work(connection).await.map_err(failed)
         })
         .await
-    }
-}
-
-impl KeyStore for SqliteStore {
-    fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
-        Box::pin(async move { self.read_ring(ring).await.map_err(KeyStoreError::new) })
-    }
-
-    fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
-        Box::pin(async move {
-            let saved = self.write_keys(async |connection| {
-                let save = sqlx::query(SAVE).bind(ring).bind(over.cast_signed()).bind(version.cast_signed());
-                Ok(save.bind(document).execute(connection).await?.rows_affected() == 1)
-            });
-            saved.await.map_err(KeyStoreError::new)
-        })
-    }
-
-    fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
-        Box::pin(async move {
-            let now = self.clock.now();
-            let renewed = self.write_keys(async |connection| {
-                let ended = sqlx::query("DELETE FROM tcc_key_leases WHERE ends_at < ?1").bind(millis(now));
-                ended.execute(&mut *connection).await?;
-                let renew = sqlx::query(RENEW).bind(ring).bind(&replica.name).bind(replica.version.cast_signed());
-                renew.bind(millis(later(now, lease))).bind(&replica.proof).execute(connection).await.map(drop)
-            });
-            renewed.await.map_err(KeyStoreError::new)
-        })
     }
 }

@@ -11,22 +11,23 @@ mod workloads;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqlitePool;
 use tokio::sync::Notify;
 
 pub use self::builder::{SqliteSettings, SqliteStoreBuilder};
-use self::files::Files;
+use self::files::{Files, Open};
 use super::StoreError;
 use super::builder::CALL_TIMEOUT;
+use super::database::database;
 use super::last_write::LastWrites;
-use super::sql::{PooledConnection, failed, in_time};
+use super::sql::{self, CREATED_AT_ONCE, PooledConnection, failed, in_time};
 use crate::clock::Clock;
 
 /// Stores clients, revocations and used credentials in an SQLite file (feature `sqlite`), for the processes of one machine.
-/// Clones share the connections.
+/// Clones share the connections. The feed does not announce the writes of other processes, which the next poll finds.
 ///
 /// An acknowledged write is on the disk: the file has a write-ahead log, and each commit waits for the disk
 /// (`journal_mode=WAL`, `synchronous=FULL`). With the common setting `NORMAL`, a power failure could undo the last commits,
@@ -63,6 +64,8 @@ pub struct SqliteStore {
     longest_token_lifetime: Duration,
     timeout: Duration,
 }
+
+database!(SqliteStore, parse: sql::client, at_once: CREATED_AT_ONCE, longest: longest_token_lifetime);
 
 /// Runs a transaction. It takes the lock at the start, so that nothing it read is stale when it writes.
 ///
@@ -111,6 +114,15 @@ impl SqliteStore {
     /// Returns a builder with the default settings.
     pub fn builder(url: impl Into<String>) -> SqliteStoreBuilder {
         SqliteStoreBuilder::new(SqliteSettings { url: url.into(), most_bytes: None }, CALL_TIMEOUT)
+    }
+
+    fn time_of_change(&self) -> SystemTime {
+        self.clock.now()
+    }
+
+    /// Reads with the connections to the current file.
+    async fn read<T>(&self, work: impl AsyncFnOnce(&Open) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        in_time(self.timeout, async { work(&*self.files.open().await?).await }).await
     }
 
     async fn write<T, E: From<StoreError>>(

@@ -1,109 +1,72 @@
 //! The feed, the revocations and the used credentials in SQLite.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use sqlx::SqliteConnection;
 
 use super::{SqliteStore, feed, write};
+use crate::store::database::{Use, purged};
 use crate::store::sql::{self, PURGED_AT_ONCE, PURGED_PER_USE, Row, failed, in_time, seconds};
-use crate::store::{
-    ChangeFeed, Changes, Cursor, DynFuture, Replay, ReplayId, ReplayLog, Revocation, RevocationStore, StoreError,
-    StoreFuture,
-};
+use crate::store::{Changes, Cursor, Replay, ReplayBounds, Revocation, StoreError};
 
-impl ChangeFeed for SqliteStore {
+impl SqliteStore {
     /// There is one writer at a time, so the rows are numbered in the order of their commits.
-    fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
-        StoreFuture::new(async move {
-            in_time(self.timeout, async {
-                let open = self.files.open().await?;
-                feed::read(&open.feed, &self.last_writes, cursor).await
-            })
-            .await
-        })
+    pub(super) async fn read_feed(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
+        self.read(async |open| feed::read(&open.feed, &self.last_writes, cursor).await).await
     }
 
     /// Does not notice the writes of other processes.
-    fn changed(&self) -> DynFuture<'_, ()> {
-        DynFuture::new(async move {
-            self.changed.notified().await;
-        })
-    }
-}
-
-impl RevocationStore for SqliteStore {
-    fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
-        StoreFuture::new(async move {
-            let row = Row::revoked(revocation)?;
-            self.write(async |connection| insert(connection, row).await).await
-        })
+    pub(super) async fn woken(&self) {
+        self.changed.notified().await;
     }
 
-    fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
-        StoreFuture::new(async move {
-            let feed = "DELETE FROM tcc_feed WHERE seq IN (
+    pub(super) async fn add_revocation(&self, revocation: Revocation) -> Result<(), StoreError> {
+        let row = Row::revoked(revocation)?;
+        self.write(async |connection| insert(connection, row).await).await
+    }
+
+    pub(super) async fn purge_until(&self, now: SystemTime) -> Result<u64, StoreError> {
+        let feed = "DELETE FROM tcc_feed WHERE seq IN (
             SELECT seq FROM tcc_feed WHERE forget_at <= ?1 ORDER BY forget_at LIMIT ?2)";
-            let replays = "DELETE FROM tcc_replays WHERE id IN (
-            SELECT id FROM tcc_replays WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)";
-            let purged = self.purge_all(feed, seconds(now)).await?;
-            Ok(purged + self.purge_all(replays, sql::replays_until(now)).await?)
-        })
-    }
-
-    fn longest_token_lifetime(&self) -> Duration {
-        self.longest_token_lifetime
-    }
-}
-
-impl ReplayLog for SqliteStore {
-    fn check_and_insert<'a>(
-        &'a self,
-        id: &'a ReplayId,
-        expires_at: SystemTime,
-        now: SystemTime,
-    ) -> StoreFuture<'a, Replay> {
-        StoreFuture::new(async move {
-            let open = in_time(self.timeout, self.files.open()).await?;
-            // In a transaction: if the call is cancelled while another process holds the lock,
-            // nothing is recorded, and the caller may try again with the same credential.
-            let written = write(&open.writer, self.timeout, async |connection| {
-                let expired = "DELETE FROM tcc_replays WHERE id IN (
-                SELECT id FROM tcc_replays WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)";
-                let expired = sqlx::query(expired).bind(sql::replays_until(now)).bind(PURGED_PER_USE);
-                expired.execute(&mut *connection).await.map_err(failed)?;
-                let used = "INSERT INTO tcc_replays (id, expires_at) VALUES (?1, ?2)
-                ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?3";
-                let used = sqlx::query(used).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
-                Ok::<_, StoreError>(used.execute(connection).await.map_err(failed)?.rows_affected())
-            });
-            let written = written.await?;
-            self.files.check(&open)?;
-            Ok(if written == 0 { Replay::Seen } else { Replay::Fresh })
-        })
-    }
-}
-
-impl SqliteStore {
-    async fn purge_some(&self, statement: &'static str, until: i64) -> Result<u64, StoreError> {
-        let purge = async {
-            let open = self.files.open().await?;
-            let purged = sqlx::query(statement).bind(until).bind(PURGED_AT_ONCE).execute(&open.writer);
-            Ok::<_, StoreError>(purged.await.map_err(failed)?.rows_affected())
-        };
-        in_time(self.timeout, purge).await
+        let purged = self.purge_all(feed, seconds(now)).await?;
+        Ok(purged + self.purge_all(EXPIRED_REPLAYS, sql::replays_until(now)).await?)
     }
 
     async fn purge_all(&self, statement: &'static str, until: i64) -> Result<u64, StoreError> {
-        let mut purged = 0;
-        loop {
-            let some = self.purge_some(statement, until).await?;
-            purged += some;
-            if some < PURGED_AT_ONCE.unsigned_abs() {
-                return Ok(purged);
-            }
-        }
+        purged(PURGED_AT_ONCE.unsigned_abs(), || {
+            let some = sqlx::query(statement).bind(until).bind(PURGED_AT_ONCE);
+            self.read(async |open| Ok(some.execute(&open.writer).await.map_err(failed)?.rows_affected()))
+        })
+        .await
+    }
+
+    pub(super) async fn use_once(&self, used: Use<'_>) -> Result<Replay, StoreError> {
+        let Use { id, expires_at, now } = used;
+        let open = in_time(self.timeout, self.files.open()).await?;
+        // In a transaction: if the call is cancelled while another process holds the lock, nothing is recorded, and the caller may
+        // try again with the same credential.
+        let written = write(&open.writer, self.timeout, async |connection| {
+            let expired = sqlx::query(EXPIRED_REPLAYS).bind(sql::replays_until(now)).bind(PURGED_PER_USE);
+            expired.execute(&mut *connection).await.map_err(failed)?;
+            let used = "INSERT INTO tcc_replays (id, expires_at) VALUES (?1, ?2)
+                ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?3";
+            let used = sqlx::query(used).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
+            Ok::<_, StoreError>(used.execute(connection).await.map_err(failed)?.rows_affected())
+        });
+        let written = written.await?;
+        self.files.check(&open)?;
+        Ok(if written == 0 { Replay::Seen } else { Replay::Fresh })
+    }
+
+    /// Each process counts for itself.
+    pub(super) async fn use_within(&self, used: Use<'_>, _: ReplayBounds<'_>) -> Result<Replay, StoreError> {
+        self.use_once(used).await
     }
 }
+
+/// Removes some of the credentials that have expired.
+const EXPIRED_REPLAYS: &str = "DELETE FROM tcc_replays WHERE id IN (
+    SELECT id FROM tcc_replays WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)";
 
 pub(super) async fn insert_all(connection: &mut SqliteConnection, rows: Vec<Row>) -> Result<(), StoreError> {
     for row in rows {

@@ -5,8 +5,7 @@
 
 use sqlx::SqliteConnection;
 
-use crate::client_id::ClientId;
-use crate::registration::{RegisteredClient, WorkloadKey};
+use crate::registration::RegisteredClient;
 use crate::store::StoreError;
 use crate::store::sql::{self, failed};
 
@@ -63,13 +62,4 @@ pub(super) async fn replace(connection: &mut SqliteConnection, client: &Register
     let delete = sqlx::query("DELETE FROM tcc_workloads WHERE client_id = ?1").bind(client.id().as_str());
     delete.execute(&mut *connection).await.map_err(failed)?;
     insert(connection, std::iter::once(client)).await
-}
-
-/// Returns the argument of [`FIND`].
-pub(super) fn keys(keys: &[WorkloadKey]) -> Result<String, StoreError> {
-    serde_json::to_string(&keys.iter().map(ToString::to_string).collect::<Vec<_>>()).map_err(StoreError::new)
-}
-
-pub(super) fn ids(found: &[String]) -> Result<Vec<ClientId>, StoreError> {
-    found.iter().map(|id| id.parse().map_err(StoreError::new)).collect()
 }
