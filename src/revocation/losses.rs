@@ -1,6 +1,6 @@
 //! [`Losses`]: reports that the store lost writes that it had acknowledged.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use http::Extensions;
@@ -8,6 +8,7 @@ use http::Extensions;
 use crate::clock::{Clock, Moment};
 use crate::event::{Event, EventSender, Outcome};
 use crate::metrics;
+use crate::sync::lock;
 
 /// The minimum time between two reports in the log and to the listeners. Two store servers that alternate under one host name
 /// would otherwise cause a report at each poll.
@@ -23,7 +24,7 @@ pub(super) struct Losses {
 impl Losses {
     /// Adds a listener unless it is there already.
     pub(super) fn report_to(&self, events: &EventSender) {
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = lock(&self.listeners);
         listeners.retain(|other| !other.is_closed());
         if !listeners.iter().any(|other| other.ptr_eq(events)) {
             listeners.push(events.clone());
@@ -41,7 +42,7 @@ impl Losses {
             "the revocation store lost writes that it had acknowledged; this process still refuses the tokens that it knows to be \
              revoked, and writes the missing revocations to the store again; check the clients and repeat the latest revocations"
         );
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = lock(&self.listeners);
         listeners.retain(|events| !events.is_closed());
         for events in listeners.iter() {
             let outcome = Outcome::StoreLostData { reason: reason.to_owned() };
@@ -50,7 +51,7 @@ impl Losses {
     }
 
     fn is_due(&self, now: Moment) -> bool {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = lock(&self.reported);
         let is_due = reported.is_none_or(|then| now.since(then) >= INTERVAL);
         if is_due {
             *reported = Some(now);

@@ -80,7 +80,7 @@ mod view;
 
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
@@ -96,6 +96,7 @@ use crate::clock::{Clock, Moment, UnixTime};
 use crate::deadline;
 use crate::event::EventSender;
 use crate::store::{AdminError, ClientAdmin, Revocation, RevocationStore, StoreError};
+use crate::sync::lock;
 use crate::timing::{CLOCK_SKEW, MAX_DATED_AHEAD};
 
 /// A handle to the revocations that this process knows, and the API to revoke.
@@ -344,14 +345,14 @@ impl Revocations {
 
     /// Calls `listener` with every client that changes from now on, until it returns `false`.
     pub(crate) fn on_client_change(&self, listener: impl Fn(&ClientId) -> bool + Send + Sync + 'static) {
-        self.shared().client_listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
+        lock(&self.shared().client_listeners).push(Box::new(listener));
     }
 
     /// Calls the watcher with each client whose tokens are all revoked from now on, until it is dropped. A watcher that is added
     /// twice is called once.
     pub(crate) fn watch(&self, watcher: &Arc<dyn RevokedClients>) {
         let watcher = Arc::downgrade(watcher);
-        let mut watchers = self.shared().watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watchers = lock(&self.shared().watchers);
         watchers.retain(|other| other.strong_count() > 0);
         if !watchers.iter().any(|other| Weak::ptr_eq(other, &watcher)) {
             watchers.push(watcher);

@@ -5,12 +5,13 @@
 //! for an hour, which means that it moved as fast as the monotonic clock. A process that starts with a wrong clock usually has the
 //! right time within minutes, and a clock that jumps ahead by mistake is usually corrected as quickly.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use crate::clock::{Moment, later};
+use crate::sync::lock;
 
 /// How far a steady wall clock may differ from the monotonic clock. Usual adjustments are smaller.
 const TOLERANCE: Duration = Duration::from_secs(60);
@@ -37,7 +38,7 @@ impl PurgeClock {
 
     /// Returns the time by which entries have expired, or `None` while no time can be trusted.
     pub(super) fn time(&self, now: Moment) -> Option<SystemTime> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0);
         let expected = expected(state.steady_since, now.monotonic);
         if now.wall > later(expected, TOLERANCE) || later(now.wall, TOLERANCE) < expected {
             state.steady_since = now;

@@ -1,7 +1,7 @@
 //! [`Shared`]: what the handles and the task share, and the decision whether the view can clear a token.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
 use super::cleared::Generation;
@@ -12,6 +12,7 @@ use super::view::{Full, View};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment, UnixTime};
 use crate::store::{Revocation, RevocationStore};
+use crate::sync::lock;
 
 /// The state that the handles share with the task.
 pub(super) struct Shared {
@@ -62,7 +63,7 @@ impl Shared {
         if let Revocation::Client { client_id, replaces_tokens: false, .. } = revocation {
             // After the change of the view: a watcher that is added in between finds the entry there. Without regard to the place in
             // the view, since a watcher can refuse the client in any case.
-            let watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+            let watchers = lock(&self.watchers);
             watchers.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.revoked(client_id));
         }
         added
@@ -77,7 +78,7 @@ impl Shared {
             }
             // Purging again is useless until the time or an entry changes.
             let state = Some((time, self.view.generation()));
-            if std::mem::replace(&mut *self.full_purge.lock().unwrap_or_else(PoisonError::into_inner), state) == state {
+            if std::mem::replace(&mut *lock(&self.full_purge), state) == state {
                 return Err(Full);
             }
             self.view.purge(time);
@@ -92,7 +93,7 @@ impl Shared {
 
     /// Tells the listeners that a client changed.
     pub(super) fn notify_client_change(&self, client_id: &ClientId) {
-        let mut listeners = self.client_listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = lock(&self.client_listeners);
         listeners.retain(|listener| listener(client_id));
     }
 }

@@ -13,6 +13,7 @@ use super::{ClientStore, StoreFuture};
 use crate::client_id::ClientId;
 use crate::registration::{Client, ClientError, RegisteredClient, RegisteredSecret};
 use crate::secret::ClientSecret;
+use crate::sync::lock;
 
 /// Creates, changes and deletes clients. Every backend of this crate implements it.
 ///
@@ -260,7 +261,7 @@ pub trait ClientAdmin: ClientStore + ChangeFeed {
             let chosen = Mutex::new(String::new());
             edit(self, id, |client| {
                 let (changed, label) = rotation.apply(client, &stored)?;
-                *chosen.lock().unwrap_or_else(PoisonError::into_inner) = label;
+                *lock(&chosen) = label;
                 Ok(changed)
             })
             .await?;

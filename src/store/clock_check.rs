@@ -8,12 +8,13 @@
 //! A host whose clock is ahead would purge what other hosts still need, so it purges by the clock of the server. The price is
 //! that expired entries stay while the clock of the server is behind.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use crate::sync::lock;
 use crate::timing::CLOCK_SKEW;
 
 /// Two replicas that each differ from the server by at most this much differ from each other by at most [`CLOCK_SKEW`].
@@ -48,7 +49,7 @@ impl ClockCheck {
         let ahead = ahead(millis(before), millis(after), server);
         self.ahead.store(ahead.unwrap_or_default(), Ordering::Relaxed);
         let Some(ahead) = ahead else { return };
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = lock(&self.warned);
         if warned.is_some_and(|warned| warned.elapsed() < INTERVAL) {
             return;
         }

@@ -1,7 +1,9 @@
 //! [`LastWrites`]: the last writes of this process, used to detect that a store lost some of them.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
+
+use crate::sync::lock;
 
 /// How many writes are remembered. With one more, the reader reads the whole feed again, as after a loss.
 pub(in crate::store) const MAX_UNREAD: usize = 10_000;
@@ -46,7 +48,7 @@ impl<W> Default for ToCheck<W> {
 
 impl<W: Clone + PartialEq> LastWrites<W> {
     pub(in crate::store) fn acknowledged(&self, write: W) {
-        let mut unread = self.lock();
+        let mut unread = lock(&self.0);
         if unread.writes.back() == Some(&write) {
             return;
         }
@@ -60,7 +62,7 @@ impl<W: Clone + PartialEq> LastWrites<W> {
     }
 
     pub(in crate::store) fn get(&self) -> ToCheck<W> {
-        let unread = self.lock();
+        let unread = lock(&self.0);
         ToCheck {
             writes: unread.writes.iter().cloned().collect(),
             is_incomplete: unread.dropped_at.is_some(),
@@ -71,15 +73,11 @@ impl<W: Clone + PartialEq> LastWrites<W> {
     /// Removes these writes, and no later ones. Call it when the reader has its answer, not before: an answer that reports a
     /// loss is given once.
     pub(in crate::store) fn checked(&self, writes: &ToCheck<W>) {
-        let mut unread = self.lock();
+        let mut unread = lock(&self.0);
         while unread.before < writes.end && unread.writes.pop_front().is_some() {
             unread.before += 1;
         }
         unread.dropped_at = unread.dropped_at.filter(|at| *at > writes.end);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Unread<W>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::deadline::within;
+use crate::sync::lock;
 
 /// A connection that has been silent for this long is tested.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -37,12 +38,12 @@ impl Default for Silence {
 impl Silence {
     /// Records a notification, an answer, or a new connection.
     pub(in crate::store) fn end(&self) {
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *lock(&self.since) = Instant::now();
     }
 
     /// Records that a poll found changes or failed.
     pub(in crate::store) fn suspect(&self) {
-        if self.since.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= SUSPICIOUS {
+        if lock(&self.since).elapsed() >= SUSPICIOUS {
             self.reason.notify_one();
         }
     }

@@ -1,8 +1,8 @@
 //! [`SingleFlight`]: one caller works, and all that ask in the meantime get its result.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
-use super::{Finish, InFlight};
+use super::{Finish, InFlight, lock};
 
 /// A place for work that is done once for all callers that ask while it is in flight. `K` identifies the work.
 pub(crate) struct SingleFlight<K, T>(Mutex<Option<Box<Place<K, T>>>>);
@@ -25,7 +25,7 @@ pub(crate) enum Flight<T> {
 impl<K, T: Clone> SingleFlight<K, T> {
     /// Begins the work, or joins it. `is_same` returns whether the work in flight is the same.
     pub(crate) fn start(&self, key: impl FnOnce() -> K, is_same: impl FnOnce(&K) -> bool) -> Flight<T> {
-        let mut place = self.lock();
+        let mut place = lock(&self.0);
         match place.as_ref().filter(|place| place.work.is_running()) {
             Some(place) if is_same(&place.key) => return Flight::Follower(place.work.clone()),
             Some(_) => return Flight::Occupied,
@@ -34,10 +34,6 @@ impl<K, T: Clone> SingleFlight<K, T> {
         let (work, finish) = InFlight::start();
         *place = Some(Box::new(Place { key: key(), work }));
         Flight::Leader(finish)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Box<Place<K, T>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

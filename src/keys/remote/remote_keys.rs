@@ -4,7 +4,7 @@
 //! cause a fetch, and [`refresh`](super::refresh) fetches.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -20,6 +20,7 @@ use crate::crypto::Random;
 use crate::deadline::LONGEST_WAIT;
 use crate::keys::{FoundKey, KeySet, NoKey};
 use crate::metrics;
+use crate::sync::lock;
 use crate::transport::fetch::FetchError;
 
 /// The maximum number of requests that wait for a fetch because of a key that is not in the set.
@@ -247,7 +248,7 @@ impl Shared {
     }
 
     pub(super) fn fetches(&self) -> MutexGuard<'_, Fetches> {
-        self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.fetches)
     }
 
     /// Looks for a missing key under the lock: keys that arrived after the first lookup count, too.

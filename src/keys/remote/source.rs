@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Uri;
@@ -12,6 +12,7 @@ use super::fetch_policy::Caching;
 use crate::clock::Moment;
 use crate::issuer::Issuer;
 use crate::keys::{Algorithm, KeySet};
+use crate::sync::lock;
 use crate::transport::HttpClient;
 use crate::transport::Limits;
 use crate::transport::fetch;
@@ -80,7 +81,7 @@ pub(super) struct Fetched {
 impl KeySource {
     pub(super) async fn fetch(&self, caches: SharedCaches, now: Moment) -> Result<Fetched, FetchError> {
         // Taken, so that everything is requested again after a failure.
-        let known = std::mem::take(&mut *self.known());
+        let known = std::mem::take(&mut *lock(&self.known));
         let (url, since) = self.url(known.url, caches, now).await?;
         let answer = fetch::get(&*self.client, &url, known.tag.as_ref(), caches, self.limits).await?;
         let caching = Caching::from_headers(answer.response.headers());
@@ -89,7 +90,7 @@ impl KeySource {
         } else {
             (Some(self.read(&url, answer.response.body())?), answer.tag())
         };
-        *self.known() = Known { url: Some((url, since)), tag };
+        *lock(&self.known) = Known { url: Some((url, since)), tag };
         Ok(Fetched { keys, caching })
     }
 
@@ -124,10 +125,6 @@ impl KeySource {
 
     fn read(&self, url: &Uri, body: &[u8]) -> Result<KeySet, FetchError> {
         KeySet::read(body, self.algorithms.as_deref()).map_err(|error| FetchError::document(url, error.to_string()))
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

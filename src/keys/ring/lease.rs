@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::{Clock, Moment, later};
+use crate::sync::lock;
 
 /// The time at which the lease was last renewed, by two clocks. A machine that was suspended finds it too old when it wakes up.
 pub(crate) struct Lease {
@@ -28,13 +29,13 @@ impl Lease {
 
     /// Records a renewal that was requested at this time.
     pub(crate) fn renewed(&self, requested_at: Moment) {
-        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(requested_at);
+        *lock(&self.renewed) = Some(requested_at);
         self.ends_at.store(millis(later(requested_at.wall, self.usable)), Ordering::Release);
     }
 
     /// Returns the time since the last renewal was requested.
     pub(crate) fn age(&self) -> Option<Duration> {
-        let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        let renewed = *lock(&self.renewed);
         renewed.map(|renewed| self.now().since(renewed))
     }
 

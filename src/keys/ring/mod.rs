@@ -9,7 +9,7 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
@@ -20,6 +20,7 @@ pub(crate) use self::remembered::SigningKeyAt;
 pub(crate) use self::snapshot::{KeySnapshot, NoSigningKey, SharedKeys};
 pub(crate) use self::trust::{Trust, TrustLevel};
 use super::{Algorithm, KeyError, SigningKey, VerifyingKey};
+use crate::sync::lock;
 
 /// The keys of an [`AuthorizationServer`](crate::AuthorizationServer). Clones share them.
 ///
@@ -123,7 +124,7 @@ impl KeyRing {
     #[must_use]
     pub fn also_trust(self, key: VerifyingKey) -> Self {
         let Some(shared) = self.changing() else { return Self::of(self.current().also_trusting(key)) };
-        let mut additional = shared.additional.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut additional = lock(&shared.additional);
         let snapshot = shared.current.load_full().also_trusting(key.clone());
         additional.push(key);
         shared.install(snapshot);
@@ -191,7 +192,7 @@ impl KeyRing {
     /// Replaces the keys of a ring that can [change](Self::limited). Every step that begins from now on uses the new ones.
     pub(crate) fn replace(&self, snapshot: KeySnapshot) {
         let Some(shared) = self.changing() else { return };
-        let additional = shared.additional.lock().unwrap_or_else(PoisonError::into_inner);
+        let additional = lock(&shared.additional);
         shared.install(additional.iter().cloned().fold(snapshot, |keys, key| keys.also_trusting(key)));
     }
 

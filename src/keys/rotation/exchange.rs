@@ -15,6 +15,7 @@ use crate::crypto::sha256;
 use crate::event::{Event, Outcome};
 use crate::keys::{KeyError, KeySnapshot, NoSigningKey, SharedKeys};
 use crate::metrics;
+use crate::sync::lock;
 
 impl Keeper {
     /// Reads and applies the stored ring, and reports in the lease what this replica has. Afterwards it has what the store had
@@ -326,7 +327,7 @@ impl Keeper {
         let problems = applied.problems.iter().chain(not_applied).chain(&local.contested).cloned().collect();
         let status = RingStatus::of(state, self.settings.every.map(millis), lagging, problems);
         metrics::key_ring(status.signing().map(|key| key.since), status.next_step, status.lagging.len());
-        *self.status() = status;
+        *lock(&self.status) = status;
     }
 
     pub(super) fn send(&self, outcome: impl FnOnce() -> Outcome) {

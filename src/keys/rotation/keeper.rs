@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -175,10 +175,6 @@ impl Keeper {
         let _ = keeper.task.set(task.clone());
         ring.keep(AbortOnDrop(task));
         Ok((ring, keeper))
-    }
-
-    pub(super) fn status(&self) -> MutexGuard<'_, RingStatus> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens the ring, or creates it, unless other replicas are faster.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -21,6 +21,7 @@ use crate::keys::{
     Algorithm, KeyError, KeyRing, KeySnapshot, NoSigningKey, SharedKeys, SigningKey, VerifyingKey, file, saved,
 };
 use crate::metrics;
+use crate::sync::lock;
 use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
 /// The key ring of a single process, whose key is in a file. To rotate, replace the file and [reload](Self::reload) it: the new
@@ -251,7 +252,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Inner {
     fn reload(&self, ring: &KeyRing) -> Result<RingStatus, KeyRingError> {
-        let mut loaded = self.lock();
+        let mut loaded = lock(&self.state);
         match self.take(&mut loaded) {
             Ok(steps) => {
                 loaded.refused = None;
@@ -292,10 +293,6 @@ impl Inner {
             events.send(Event { at, outcome, client_id: None, extensions });
         }
         loaded.refused = Some(reason);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Loaded> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

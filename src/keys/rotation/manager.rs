@@ -11,6 +11,7 @@ use super::settings::{KeyManagerBuilder, Settings};
 use super::status::RingStatus;
 use super::store::KeyStore;
 use crate::keys::{Algorithm, KeyRing, SigningKey};
+use crate::sync::lock;
 
 /// Rotates the keys of a ring, and keeps it in step with the other replicas. Clones share it.
 ///
@@ -41,7 +42,7 @@ impl KeyManager {
     /// Returns the ring as this replica knows it.
     #[must_use]
     pub fn status(&self) -> RingStatus {
-        self.keeper.status().clone()
+        lock(&self.keeper.status).clone()
     }
 
     /// Returns whether this replica can sign and verify: it reached the store recently, and has a key that signs.
@@ -167,7 +168,7 @@ impl fmt::Debug for KeyManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyManager")
             .field("ring", &self.ring)
-            .field("status", &*self.keeper.status())
+            .field("status", &*lock(&self.keeper.status))
             .finish_non_exhaustive()
     }
 }

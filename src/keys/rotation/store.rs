@@ -5,10 +5,11 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::clock::{Clock, SystemClock, later};
+use crate::sync::{lock, through_arc};
 
 /// The future of a call of a [`KeyStore`].
 pub type KeyStoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, KeyStoreError>> + Send + 'a>>;
@@ -39,19 +40,11 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()>;
 }
 
-impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
-    fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
-        (**self).load_ring(ring)
-    }
-
-    fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
-        (**self).save_ring(ring, over, version, document)
-    }
-
-    fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
-        (**self).renew_lease(ring, replica, lease)
-    }
-}
+through_arc!(KeyStore {
+    fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing>;
+    fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool>;
+    fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()>;
+});
 
 /// A stored ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +117,7 @@ impl MemoryKeyStore {
     /// Replaces a stored ring by an earlier or altered one, as someone with access to the store can.
     #[cfg(any(test, feature = "test-util"))]
     pub fn overwrite(&self, ring: &str, version: u64, document: &str) {
-        let mut rings = self.lock();
+        let mut rings = lock(&self.rings);
         let stored = rings.entry(ring.to_owned()).or_default();
         (stored.version, stored.document) = (version, document.to_owned());
     }
@@ -132,17 +125,13 @@ impl MemoryKeyStore {
     /// Ends the leases of all replicas, as a restore from a backup does.
     #[cfg(test)]
     pub(super) fn forget_replicas(&self, ring: &str) {
-        if let Some(stored) = self.lock().get_mut(ring) {
+        if let Some(stored) = lock(&self.rings).get_mut(ring) {
             stored.replicas.clear();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, MemoryRing>> {
-        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn load_now(&self, ring: &str) -> StoredRing {
-        let (mut rings, now) = (self.lock(), self.clock.now());
+        let (mut rings, now) = (lock(&self.rings), self.clock.now());
         let stored = rings.entry(ring.to_owned()).or_default();
         stored.replicas.retain(|_, (_, end)| *end > now);
         let replicas = stored.replicas.values().map(|(replica, _)| replica.clone());
@@ -150,7 +139,7 @@ impl MemoryKeyStore {
     }
 
     fn save_now(&self, ring: &str, over: u64, version: u64, document: &str) -> bool {
-        let mut rings = self.lock();
+        let mut rings = lock(&self.rings);
         let stored = rings.entry(ring.to_owned()).or_default();
         let is_latest = stored.version == over;
         if is_latest {
@@ -161,7 +150,7 @@ impl MemoryKeyStore {
 
     fn renew_now(&self, ring: &str, replica: &Replica, lease: Duration) {
         let end = later(self.clock.now(), lease);
-        let mut rings = self.lock();
+        let mut rings = lock(&self.rings);
         rings.entry(ring.to_owned()).or_default().replicas.insert(replica.name.clone(), (replica.clone(), end));
     }
 }

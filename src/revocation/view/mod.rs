@@ -6,8 +6,8 @@ mod tests;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use self::client_entry::{ClientEntry, TokenEntry, Until};
 use super::Named;
@@ -16,7 +16,7 @@ use super::token_date::{Date, Mark, Wait};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment, UnixTime};
 use crate::store::Revocation;
-use crate::sync::Striped;
+use crate::sync::{Striped, read, write};
 
 /// The limits of a view.
 #[derive(Clone, Copy, Debug)]
@@ -269,12 +269,4 @@ impl View {
         self.entries.fetch_add(after, Ordering::AcqRel);
         self.entries.fetch_sub(before, Ordering::AcqRel);
     }
-}
-
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -20,6 +20,7 @@ use crate::clock::UnixTime;
 use crate::crypto::sha256;
 use crate::registration::{ClientRules, RegisteredClient};
 use crate::store::{AdminError, MemoryStore, Replay, ReplayId, Revision, Revocation, StoreError};
+use crate::sync::lock;
 
 /// How often the file is read. New content is used only if two reads find the same, so that a partially written file is not
 /// used.
@@ -122,7 +123,7 @@ impl Shared {
     }
 
     #[cfg(test)]
-    pub(super) fn hold_journal(&self) -> MutexGuard<'_, Journal> {
+    pub(super) fn hold_journal(&self) -> std::sync::MutexGuard<'_, Journal> {
         lock(&self.journal)
     }
 
@@ -359,10 +360,6 @@ impl Shared {
             });
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn parse(

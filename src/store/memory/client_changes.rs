@@ -13,6 +13,7 @@ use crate::store::{
     AdminError, Change, ClientAdmin, ClientChange, ClientWrite, FeedEntry, Revision, RevocationStore as _, StoreError,
     StoreFuture,
 };
+use crate::sync::{read, write};
 
 impl ClientAdmin for MemoryStore {
     fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
@@ -20,7 +21,7 @@ impl ClientAdmin for MemoryStore {
     }
 
     fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>> {
-        let clients = Self::read(&self.shared.clients);
+        let clients = read(&self.shared.clients);
         let found = clients.found.get(id);
         StoreFuture::ready(Ok(found.map(|(client, revision)| (client.clone(), Revision::new(*revision)))))
     }
@@ -30,7 +31,7 @@ impl ClientAdmin for MemoryStore {
         after: Option<&'a ClientId>,
         limit: NonZeroUsize,
     ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
-        let clients = Self::read(&self.shared.clients);
+        let clients = read(&self.shared.clients);
         let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(OrderedId(id.clone())));
         let page = clients.order.range((start, Bound::Unbounded)).take(limit.get());
         let page = page.filter_map(|OrderedId(id)| clients.found.get(id)).map(|(client, _)| client.clone());
@@ -40,7 +41,7 @@ impl ClientAdmin for MemoryStore {
 
 impl MemoryStore {
     fn apply_now(&self, change: ClientChange) -> Result<(), AdminError> {
-        let mut clients = Self::write(&self.shared.clients);
+        let mut clients = write(&self.shared.clients);
         let (write, conditions, entries) = change.into_parts(self.clock.now(), self.longest_token_lifetime());
         if conditions.iter().any(|(id, revision)| clients.revision(id) != Some(*revision)) {
             return Err(AdminError::Conflict);
@@ -76,7 +77,7 @@ impl MemoryStore {
     /// Called with the lock on the clients held, so that no one sees the change before it is in the feed.
     pub(super) fn record(&self, entries: Vec<FeedEntry>) -> Result<(), StoreError> {
         let now = UnixTime::now(&*self.clock);
-        let mut feed = Self::write(&self.shared.feed);
+        let mut feed = write(&self.shared.feed);
         for FeedEntry { change, .. } in entries {
             match change {
                 Change::Revoked(revocation) => feed.revoke(revocation, now)?,

@@ -12,7 +12,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
 use self::clients::Clients;
@@ -25,6 +25,7 @@ use super::{ClientStore, Replay, ReplayId, ReplayLog, StoreFuture};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock, UnixTime};
 use crate::registration::{Client, ClientError, ClientRules, RegisteredClient, WorkloadKey};
+use crate::sync::{read, write};
 use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
 /// Stores clients, revocations and used credentials in memory, for one process. Clones share the same state.
@@ -106,7 +107,7 @@ impl MemoryStore {
     ///
     /// Returns the error of an invalid client. The earlier rules then stay in force.
     pub fn enforce(&self, rules: &ClientRules) -> Result<(), ClientError> {
-        let mut clients = Self::write(&self.shared.clients);
+        let mut clients = write(&self.shared.clients);
         clients.found.values().try_for_each(|(client, _)| rules.check(client))?;
         clients.rules = Some(rules.clone());
         Ok(())
@@ -114,15 +115,7 @@ impl MemoryStore {
 
     #[cfg(feature = "file")]
     pub(super) fn rules(&self) -> Option<ClientRules> {
-        Self::read(&self.shared.clients).rules.clone()
-    }
-
-    fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-        lock.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-        lock.write().unwrap_or_else(PoisonError::into_inner)
+        read(&self.shared.clients).rules.clone()
     }
 
     #[cfg(feature = "file")]
@@ -164,7 +157,7 @@ impl<const N: usize> TryFrom<[Client; N]> for MemoryStore {
 
 impl ClientStore for MemoryStore {
     fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
-        let clients = Self::read(&self.shared.clients);
+        let clients = read(&self.shared.clients);
         StoreFuture::ready(Ok(clients.found.get(id).map(|(client, _)| {
             client.read_ahead();
             client.clone()
@@ -172,7 +165,7 @@ impl ClientStore for MemoryStore {
     }
 
     fn find_by_workload<'a>(&'a self, keys: &'a [WorkloadKey]) -> StoreFuture<'a, Option<Vec<ClientId>>> {
-        StoreFuture::ready(Ok(Some(Self::read(&self.shared.clients).of_workload(keys))))
+        StoreFuture::ready(Ok(Some(read(&self.shared.clients).of_workload(keys))))
     }
 
     fn in_memory(&self) -> Option<&MemoryStore> {
@@ -188,13 +181,13 @@ impl ReplayLog for MemoryStore {
         now: SystemTime,
     ) -> StoreFuture<'a, Replay> {
         let (expires_at, now) = (UnixTime::at(expires_at), UnixTime::at(now));
-        StoreFuture::ready(Self::write(&self.shared.replays).check_and_insert(*id, expires_at, now))
+        StoreFuture::ready(write(&self.shared.replays).check_and_insert(*id, expires_at, now))
     }
 }
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let clients = Self::read(&self.shared.clients).found.len();
+        let clients = read(&self.shared.clients).found.len();
         f.debug_struct("MemoryStore").field("clients", &clients).finish_non_exhaustive()
     }
 }

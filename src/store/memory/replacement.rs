@@ -6,6 +6,7 @@ use super::MemoryStore;
 use crate::client_id::ClientId;
 use crate::registration::RegisteredClient;
 use crate::store::{FeedEntry, Revision, Revocation, RevocationStore as _, StoreError};
+use crate::sync::{read, write};
 
 impl MemoryStore {
     /// Replaces all clients, for a store that keeps them elsewhere, and returns the resulting revocations. No other call may
@@ -15,12 +16,12 @@ impl MemoryStore {
         clients: &[Arc<RegisteredClient>],
     ) -> Result<Vec<Revocation>, StoreError> {
         // Compared before the write lock is taken, so that lookups wait only in proportion to the size of the change.
-        let (changed, gone) = Self::read(&self.shared.clients).difference(clients);
+        let (changed, gone) = read(&self.shared.clients).difference(clients);
         let revoked = self.former(&changed, &gone);
         if changed.is_empty() && gone.is_empty() {
             return Ok(revoked);
         }
-        let mut own = Self::write(&self.shared.clients);
+        let mut own = write(&self.shared.clients);
         changed.iter().try_for_each(|client| self.record_change(client.id(), !client.is_enabled()))?;
         gone.iter().try_for_each(|id| self.record_change(id, true))?;
         for id in &gone {
@@ -34,7 +35,7 @@ impl MemoryStore {
 
     /// Returns the revocations that [`Self::replace_all`] would add.
     pub(in crate::store) fn revoked_by(&self, clients: &[Arc<RegisteredClient>]) -> Vec<Revocation> {
-        let (changed, gone) = Self::read(&self.shared.clients).difference(clients);
+        let (changed, gone) = read(&self.shared.clients).difference(clients);
         self.former(&changed, &gone)
     }
 
@@ -50,10 +51,10 @@ impl MemoryStore {
     }
 
     pub(in crate::store) fn has_enabled(&self, id: &ClientId) -> bool {
-        Self::read(&self.shared.clients).found.get(id).is_some_and(|(client, _)| client.is_enabled())
+        read(&self.shared.clients).found.get(id).is_some_and(|(client, _)| client.is_enabled())
     }
 
     pub(in crate::store) fn revision(&self, id: &ClientId) -> Option<Revision> {
-        Self::read(&self.shared.clients).revision(id)
+        read(&self.shared.clients).revision(id)
     }
 }

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 use super::{MemoryStore, PURGED_AT_ONCE};
 use crate::clock::UnixTime;
 use crate::store::{ChangeFeed, Changes, Cursor, DynFuture, Revocation, RevocationStore, StoreError, StoreFuture};
+use crate::sync::{read, write};
 
 impl MemoryStore {
     pub(in crate::store) fn revoke_now(&self, revocation: Revocation) -> Result<(), StoreError> {
-        Self::write(&self.shared.feed).revoke(revocation, UnixTime::now(&*self.clock))?;
+        write(&self.shared.feed).revoke(revocation, UnixTime::now(&*self.clock))?;
         self.shared.changed.notify_waiters();
         Ok(())
     }
@@ -16,7 +17,7 @@ impl MemoryStore {
 
 impl ChangeFeed for MemoryStore {
     fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
-        StoreFuture::ready(Self::read(&self.shared.feed).since(cursor))
+        StoreFuture::ready(read(&self.shared.feed).since(cursor))
     }
 
     fn changed(&self) -> DynFuture<'_, ()> {
@@ -35,7 +36,7 @@ impl RevocationStore for MemoryStore {
         StoreFuture::new(async move {
             let mut purged = 0;
             loop {
-                let some = Self::write(&self.shared.feed).purge_some(UnixTime::at(now));
+                let some = write(&self.shared.feed).purge_some(UnixTime::at(now));
                 purged += some as u64;
                 if some < PURGED_AT_ONCE {
                     return Ok(purged);

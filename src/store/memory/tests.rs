@@ -9,6 +9,7 @@ use crate::clock::{ManualClock, UnixTime};
 use crate::registration::Client;
 use crate::secret::ClientSecret;
 use crate::store::{Change, ChangeFeed, ClientAdmin as _, Cursor, Replay, ReplayId, Revocation, RevocationStore as _};
+use crate::sync::{read, write};
 
 const NOW: SystemTime = UNIX_EPOCH;
 const BILLING: ClientId = ClientId::from_static("billing");
@@ -20,7 +21,7 @@ async fn reported(store: &MemoryStore, cursor: &Cursor) -> (Vec<Change>, Cursor)
 
 /// Returns the numbers of all changes, of revocations, and of clients in the feed.
 fn lengths(store: &MemoryStore) -> (usize, usize, usize) {
-    let feed = MemoryStore::read(&store.shared.feed);
+    let feed = read(&store.shared.feed);
     (feed.entries.len(), feed.revoked.len(), feed.latest.len())
 }
 
@@ -83,7 +84,7 @@ async fn a_purge_removes_everything_that_has_expired_but_only_a_part_at_once() {
     }
     store.revoke(Revocation::token("kept", BILLING, NOW, ends(10_000))).await.unwrap();
     let late = UnixTime::at(ends(5_000));
-    assert_eq!(MemoryStore::write(&store.shared.feed).purge_some(late), PURGED_AT_ONCE);
+    assert_eq!(write(&store.shared.feed).purge_some(late), PURGED_AT_ONCE);
     assert_eq!(lengths(&store), (1_501, 1_501, 0));
     assert_eq!(store.purge(ends(5_000)).await.unwrap(), 1_500);
     assert_eq!(lengths(&store), (1, 1, 0));

@@ -1,6 +1,6 @@
 //! The pool of connections, and the settings of each connection.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Error, PgConnection};
 use tokio::time::Instant;
 
 use crate::deadline::within;
+use crate::sync::lock;
 
 /// A connection that has been idle for this long is tested before use, which takes a round trip.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
@@ -27,11 +28,11 @@ pub(super) struct Renewal(Mutex<Option<Instant>>);
 impl Renewal {
     /// Marks all connections made before now as unusable.
     pub(super) fn renew(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *lock(&self.0) = Some(Instant::now());
     }
 
     pub(super) fn is_due(&self, age: Duration) -> bool {
-        let renewed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let renewed = *lock(&self.0);
         renewed.is_some_and(|renewed| renewed.elapsed() <= age)
     }
 }

@@ -1,9 +1,11 @@
 //! [`Turns`]: lets the calls of one client wait for each other in this process, and not with a connection in the database.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::sync::lock;
 
 /// How many calls of one client are in flight. The database runs them one after the other, since each changes the same row.
 const MAX_IN_FLIGHT: usize = 3;
@@ -23,7 +25,7 @@ impl Turns {
     /// Waits until fewer than three calls of this client are in flight, in the order of the calls.
     pub(super) async fn wait<'a>(&'a self, owner: &'a str) -> Turn<'a> {
         let places = {
-            let mut owners = self.owners();
+            let mut owners = lock(&self.0);
             let places = owners.entry(owner.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(MAX_IN_FLIGHT)));
             places.clone()
         };
@@ -33,15 +35,11 @@ impl Turns {
         turn.permit = places.acquire_owned().await.ok();
         turn
     }
-
-    fn owners(&self) -> MutexGuard<'_, HashMap<String, Arc<Semaphore>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut owners = self.turns.owners();
+        let mut owners = lock(&self.turns.0);
         // It holds the semaphore as well.
         self.permit = None;
         // Each other call of the client holds the semaphore, and gets it only under this lock.
@@ -57,6 +55,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::{MAX_IN_FLIGHT, Turns};
+    use crate::sync::lock;
 
     #[tokio::test]
     async fn calls_of_one_client_wait_for_their_turn_and_no_client_is_remembered_without_a_call() {
@@ -74,12 +73,12 @@ mod tests {
             let mut given_up = pin!(turns.wait("one"));
             assert!(given_up.as_mut().poll(&mut context).is_pending());
         }
-        assert_eq!(turns.owners().len(), 1);
+        assert_eq!(lock(&turns.0).len(), 1);
         held.pop();
         let Poll::Ready(next) = next.as_mut().poll(&mut context) else { panic!("it has no turn") };
         drop(held);
-        assert_eq!(turns.owners().len(), 1);
+        assert_eq!(lock(&turns.0).len(), 1);
         drop(next);
-        assert!(turns.owners().is_empty());
+        assert!(lock(&turns.0).is_empty());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::deadline::within;
 use crate::store::StoreError;
+use crate::sync::lock;
 
 pub(super) struct Link {
     client: Client,
@@ -52,7 +53,7 @@ impl Link {
     where
         F: Future<Output = RedisResult<T>>,
     {
-        let Current { manager, number, .. } = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Current { manager, number, .. } = lock(&self.current).clone();
         match within(self.timeout, call(manager)).await {
             Ok(answer) => answer.map_err(|error| {
                 if is_of_a_replica(&error) {
@@ -70,7 +71,7 @@ impl Link {
     /// Replaces the connection with this number, at most once a second. The first call that gives it up does so: a silent
     /// connection may stay open until TCP times out, and a connection to a former primary for as long as that runs.
     fn replace(&self, number: u64) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.current);
         if current.number == number
             && current.made.elapsed() >= LEAST_AGE
             && let Ok(manager) = connect(&self.client, self.timeout)

@@ -5,7 +5,7 @@
 //! checks that again before it is acknowledged.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
@@ -15,6 +15,7 @@ use super::schema::{bring_up_to_date, check_version};
 use super::write;
 use crate::store::StoreError;
 use crate::store::sql::{failed, in_time};
+use crate::sync::lock;
 
 pub(super) const READERS: u32 = 4;
 
@@ -62,14 +63,14 @@ impl Files {
     }
 
     pub(super) fn current(&self) -> Arc<Open> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.current).clone()
     }
 
     /// Returns the connections to the file that has the name now.
     pub(super) async fn open(self: &Arc<Self>) -> Result<Arc<Open>, StoreError> {
         let current = self.current();
         if self.is_current(&current) {
-            *current.log_files.lock().unwrap_or_else(PoisonError::into_inner) = current.log_files_now();
+            *lock(&current.log_files) = current.log_files_now();
             return Ok(current);
         }
         // In its own task, since examining a large file may take longer than the caller waits.
@@ -113,7 +114,7 @@ impl Files {
         check_version(version)?;
         tracing::warn!(%path, "the SQLite file was replaced while the process runs; using the new file");
         let open = Arc::new(open);
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = open.clone();
+        *lock(&self.current) = open.clone();
         Ok(open)
     }
 }
@@ -140,7 +141,7 @@ impl Files {
         former.writer.close().await;
         former.readers.close().await;
         former.feed.close().await;
-        let known = *former.log_files.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *lock(&former.log_files);
         // If only a symbolic link changed, the log still belongs to the former file.
         if file_id(&former.real) == former.file {
             return Ok(());
