@@ -10,6 +10,7 @@ use super::trust::{Trust, TrustLevel};
 use crate::keys::{Algorithm, SigningKey, VerifyingKey};
 
 /// The keys of a ring at one time. It never changes, so a key that was selected from it stays usable until its signature is done.
+#[derive(Clone)]
 pub(crate) struct KeySnapshot {
     signing: Result<Arc<SigningKey>, NoSigningKey>,
     /// In the order of the key set.
@@ -46,16 +47,14 @@ const CUT_OFF: NoSigningKey = NoSigningKey(Cow::Borrowed(
 impl KeySnapshot {
     /// Creates a snapshot in which `signing` signs, and is trusted.
     pub(crate) fn new(signing: SigningKey) -> Self {
-        let trusted = Box::new([signing.verifying_key()]);
-        let (next_algorithms, max_age, lease, is_cut_off) = (Vec::new(), None, None, false);
         Self {
+            trusted: Box::new([signing.verifying_key()]),
             signing: Ok(Arc::new(signing)),
-            trusted,
             trust: Box::default(),
-            next_algorithms,
-            max_age,
-            lease,
-            is_cut_off,
+            next_algorithms: Vec::new(),
+            max_age: None,
+            lease: None,
+            is_cut_off: false,
         }
     }
 
@@ -67,15 +66,7 @@ impl KeySnapshot {
 
     /// Returns the same keys, which can be neither used nor published until the key store answers again.
     pub(crate) fn cut_off(&self) -> Self {
-        Self {
-            signing: Err(CUT_OFF),
-            trusted: self.trusted.clone(),
-            trust: Box::default(),
-            next_algorithms: self.next_algorithms.clone(),
-            max_age: self.max_age,
-            lease: self.lease.clone(),
-            is_cut_off: true,
-        }
+        Self { signing: Err(CUT_OFF), trust: Box::default(), is_cut_off: true, ..self.clone() }
     }
 
     /// Returns the same keys with new flags.
@@ -124,17 +115,7 @@ impl KeySnapshot {
     pub(crate) fn also_trusting(&self, key: VerifyingKey) -> Self {
         let is_new = !self.trusts(&key);
         let trusted = self.trusted.iter().cloned().chain(Some(key).filter(|_| is_new)).collect();
-        let Self { next_algorithms, max_age, lease, is_cut_off, .. } = self;
-        let (signing, next_algorithms, lease) = (self.signing.clone(), next_algorithms.clone(), lease.clone());
-        Self {
-            signing,
-            trusted,
-            trust: Box::default(),
-            next_algorithms,
-            max_age: *max_age,
-            lease,
-            is_cut_off: *is_cut_off,
-        }
+        Self { trusted, trust: Box::default(), ..self.clone() }
     }
 
     pub(super) fn lease(&self) -> Option<&Arc<Lease>> {
