@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::discovery;
 use super::fetch_policy::Caching;
 use crate::clock::Moment;
 use crate::issuer::Issuer;
@@ -103,10 +102,7 @@ impl KeySource {
         match (&self.place, known) {
             (Place::At(url) | Place::OfClient(url), _) => Ok((url.clone(), now)),
             (Place::Of(_), Some((url, since))) if now.since(since) < METADATA_AGE => Ok((url, since)),
-            (Place::Of(issuer), _) => {
-                let url = discovery::key_set_url(&*self.client, issuer, caches, self.limits, self.plain_http).await?;
-                Ok((url, now))
-            }
+            (Place::Of(issuer), _) => Ok((self.discover(issuer, caches).await?, now)),
         }
     }
 
