@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use jsonwebtoken::jwk::KeyAlgorithm;
-
 /// A JWS signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1). All except `HS256` are asymmetric, so a verifier cannot forge.
 ///
 /// | | to sign | to verify | choose it if |
@@ -64,19 +62,6 @@ impl Algorithm {
 
     pub(crate) const fn is_rsa(self) -> bool {
         matches!(self, Self::RS256 | Self::RS384 | Self::RS512 | Self::PS256)
-    }
-
-    pub(super) const fn to_jwk(self) -> KeyAlgorithm {
-        match self {
-            Self::ES256 => KeyAlgorithm::ES256,
-            Self::ES384 => KeyAlgorithm::ES384,
-            Self::EdDSA => KeyAlgorithm::EdDSA,
-            Self::RS256 => KeyAlgorithm::RS256,
-            Self::RS384 => KeyAlgorithm::RS384,
-            Self::RS512 => KeyAlgorithm::RS512,
-            Self::PS256 => KeyAlgorithm::PS256,
-            Self::HS256 => KeyAlgorithm::HS256,
-        }
     }
 }
 

@@ -87,7 +87,7 @@ impl PublicNumbers {
         Jwk {
             common: CommonParameters {
                 public_key_use: Some(PublicKeyUse::Signature),
-                key_algorithm: Some(algorithm.to_jwk()),
+                key_algorithm: algorithm.name().parse().ok(),
                 key_id: Some(key_id.to_owned()),
                 ..CommonParameters::default()
             },
