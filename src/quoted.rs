@@ -96,32 +96,21 @@ pub(crate) const LONGEST_ERROR: usize = 512;
 /// Returns the text of an error and of its sources, escaped and cut off: the outer error of an HTTP client rarely says what
 /// happened.
 pub(crate) fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        source = inner.source();
-    }
-    escaped(&text, LONGEST_ERROR)
+    OneLine(&chain(error), LONGEST_ERROR).to_string()
 }
 
-/// Cuts a text off, and escapes what could break a line of a log.
-fn escaped(text: &str, max: usize) -> String {
-    let (start, rest) = cut(text, max);
-    let mut escaped = String::with_capacity(start.len() + rest.len());
-    for character in start.chars() {
-        if character.is_control() {
-            escaped.extend(character.escape_debug());
-        } else {
-            escaped.push(character);
+/// Returns the text of an error, with those of its sources that it does not include.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let why = error.to_string();
+        if !text.contains(&why) {
+            text.extend([": ", &why]);
         }
+        source = error.source();
     }
-    escaped.push_str(rest);
-    escaped
+    text
 }
 
 #[cfg(test)]
