@@ -10,11 +10,8 @@ use tracing::field::{Empty, display};
 
 use crate::client_id::ClientId;
 use crate::issuer::Issuer;
-use crate::quoted::cut;
+use crate::quoted::{LONGEST_URL, cut};
 use crate::scope::Scopes;
-
-/// The maximum length of a URL in a span, in bytes.
-const LONGEST_URL: usize = 256;
 
 /// Returns the span of a request to the token endpoint.
 pub(crate) fn token_request() -> Span {

@@ -15,28 +15,30 @@ pub(super) struct Section<'a> {
 
 /// Returns the only private key in the text; other sections are ignored.
 pub(super) fn private_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
-    let sections = sections(text)?;
-    let structures = structures(&sections);
-    let mut private = sections.into_iter().filter(|section| section.structure.is_private());
-    match (private.next(), private.next()) {
-        (Some(section), None) => Ok(section),
-        (None, _) => Err(key_error::no_private_key(&structures)),
-        (Some(_), Some(_)) => Err(key_error::several("private")),
-    }
+    only(sections(text)?, Structure::is_private, "private", key_error::no_private_key)
 }
 
 /// Returns the only public key in the text, which must not contain a private key.
 pub(super) fn public_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
     let sections = sections(text)?;
-    let structures = structures(&sections);
-    if structures.iter().any(|structure| structure.is_private()) {
+    if sections.iter().any(|section| section.structure.is_private()) {
         return Err(key_error::private_for_public());
     }
-    let mut public = sections.into_iter().filter(|section| section.structure.is_public());
-    match (public.next(), public.next()) {
+    only(sections, Structure::is_public, "public", key_error::no_public_key)
+}
+
+fn only<'a>(
+    sections: Vec<Section<'a>>,
+    is_it: fn(Structure) -> bool,
+    kind: &str,
+    none: fn(&[Structure]) -> KeyError,
+) -> Result<Section<'a>, KeyError> {
+    let structures: Vec<Structure> = sections.iter().map(|section| section.structure).collect();
+    let mut found = sections.into_iter().filter(|section| is_it(section.structure));
+    match (found.next(), found.next()) {
         (Some(section), None) => Ok(section),
-        (None, _) => Err(key_error::no_public_key(&structures)),
-        (Some(_), Some(_)) => Err(key_error::several("public")),
+        (None, _) => Err(none(&structures)),
+        (Some(_), Some(_)) => Err(key_error::several(kind)),
     }
 }
 
@@ -59,10 +61,6 @@ pub(super) fn private(pkcs8: &[u8]) -> Zeroizing<String> {
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
-
-fn structures(sections: &[Section<'_>]) -> Vec<Structure> {
-    sections.iter().map(|section| section.structure).collect()
-}
 
 fn sections(text: &[u8]) -> Result<Vec<Section<'_>>, KeyError> {
     let mut lines = lines(text);

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::history::{Head, History};
-use super::key_encryption::{KeyEncryptionKey, Sealed};
+use super::key_encryption::{KeyEncryptionKey, Sealed, unambiguous};
 use super::lifecycle::{KeyEntry, KeyState, RingState, Waits};
-use super::unambiguous::unambiguous;
 use crate::keys::{Algorithm, KeyError, SigningKey, VerifyingKey};
 
 /// The version of the format.

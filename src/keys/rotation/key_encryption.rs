@@ -173,6 +173,16 @@ impl KeyEncryptionKey {
     }
 }
 
+/// Joins texts so that no other texts give the same bytes: each follows its length.
+pub(super) fn unambiguous(parts: &[&str]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    bytes
+}
+
 impl fmt::Debug for KeyEncryptionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("KeyEncryptionKey").field(&self.names()).finish()

@@ -64,7 +64,6 @@ mod status;
 mod store;
 #[cfg(test)]
 mod tests;
-mod unambiguous;
 
 use std::time::SystemTime;
 

@@ -1,9 +1,8 @@
 //! [`Peer`]: a replica that is alive, as far as its lease is authentic.
 
 use super::history::{Head, Known, Rank};
-use super::key_encryption::{KeyEncryptionKey, Sealed};
+use super::key_encryption::{KeyEncryptionKey, Sealed, unambiguous};
 use super::store::{Replica, StoredRing};
-use super::unambiguous::unambiguous;
 use crate::keys::KeyError;
 
 /// A live replica. One whose lease is not authentic is waited for, and is no evidence of anything else.
