@@ -129,44 +129,36 @@ impl MemoryKeyStore {
             stored.replicas.clear();
         }
     }
-
-    fn load_now(&self, ring: &str) -> StoredRing {
-        let (mut rings, now) = (lock(&self.rings), self.clock.now());
-        let stored = rings.entry(ring.to_owned()).or_default();
-        stored.replicas.retain(|_, (_, end)| *end > now);
-        let replicas = stored.replicas.values().map(|(replica, _)| replica.clone());
-        StoredRing { version: stored.version, document: stored.document.clone(), replicas: replicas.collect(), now }
-    }
-
-    fn save_now(&self, ring: &str, over: u64, version: u64, document: &str) -> bool {
-        let mut rings = lock(&self.rings);
-        let stored = rings.entry(ring.to_owned()).or_default();
-        let is_latest = stored.version == over;
-        if is_latest {
-            (stored.version, stored.document) = (version, document.to_owned());
-        }
-        is_latest
-    }
-
-    fn renew_now(&self, ring: &str, replica: &Replica, lease: Duration) {
-        let end = later(self.clock.now(), lease);
-        let mut rings = lock(&self.rings);
-        rings.entry(ring.to_owned()).or_default().replicas.insert(replica.name.clone(), (replica.clone(), end));
-    }
 }
 
 impl KeyStore for MemoryKeyStore {
     fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
-        Box::pin(async move { Ok(self.load_now(ring)) })
+        Box::pin(async move {
+            let (mut rings, now) = (lock(&self.rings), self.clock.now());
+            let stored = rings.entry(ring.to_owned()).or_default();
+            stored.replicas.retain(|_, (_, end)| *end > now);
+            let replicas = stored.replicas.values().map(|(replica, _)| replica.clone()).collect();
+            Ok(StoredRing { version: stored.version, document: stored.document.clone(), replicas, now })
+        })
     }
 
     fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
-        Box::pin(async move { Ok(self.save_now(ring, over, version, document)) })
+        Box::pin(async move {
+            let mut rings = lock(&self.rings);
+            let stored = rings.entry(ring.to_owned()).or_default();
+            let is_latest = stored.version == over;
+            if is_latest {
+                (stored.version, stored.document) = (version, document.to_owned());
+            }
+            Ok(is_latest)
+        })
     }
 
     fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
         Box::pin(async move {
-            self.renew_now(ring, replica, lease);
+            let end = later(self.clock.now(), lease);
+            let mut rings = lock(&self.rings);
+            rings.entry(ring.to_owned()).or_default().replicas.insert(replica.name.clone(), (replica.clone(), end));
             Ok(())
         })
     }

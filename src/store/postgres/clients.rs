@@ -47,7 +47,7 @@ impl PostgresStore {
         for client in clients {
             ids.push(client.id().as_str());
             indexed.push(workloads::of(client));
-            records.push(sql::record(client)?);
+            records.push(sql::json(client)?);
             told.push(Row::client(client.id(), now)?);
         }
         let told = Rows::of(told);
@@ -86,7 +86,7 @@ impl PostgresStore {
         at: Revision,
         terms: &Terms,
     ) -> Result<(), AdminError> {
-        let (record, told) = (sql::record(client)?, Rows::of(Row::all(&terms.entries)?));
+        let (record, told) = (sql::json(client)?, Rows::of(Row::all(&terms.entries)?));
         let replaced = concat!(
             "WITH replaced AS (
                 UPDATE tcc_clients SET record = $3, revision = nextval('tcc_revision'), workloads = string_to_array($7, ' ')

@@ -70,15 +70,12 @@ impl Row {
     }
 }
 
-pub(super) fn record(client: &RegisteredClient) -> Result<String, StoreError> {
-    json(client)
-}
-
 pub(super) fn client(record: &str) -> Result<Arc<RegisteredClient>, StoreError> {
     from_json(record).map(Arc::new).map_err(StoreError::new)
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+/// Writes a record as JSON, with characters escaped that are not ASCII.
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
     let mut text = Vec::with_capacity(256);
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, InAscii);
     value.serialize(&mut serializer).map_err(StoreError::new)?;

@@ -43,7 +43,7 @@ impl SqliteStore {
     pub(super) async fn create_some(&self, clients: &[RegisteredClient], terms: &Terms) -> Result<usize, AdminError> {
         let mut rows = Vec::with_capacity(clients.len());
         for client in clients {
-            rows.push((client.id().as_str(), sql::record(client)?));
+            rows.push((client.id().as_str(), sql::json(client)?));
         }
         let rows = serde_json::to_string(&rows).map_err(StoreError::new)?;
         self.write(async |connection| {
@@ -88,7 +88,7 @@ impl SqliteStore {
         at: Revision,
         terms: &Terms,
     ) -> Result<(), AdminError> {
-        let (record, told) = (sql::record(client)?, Row::all(&terms.entries)?);
+        let (record, told) = (sql::json(client)?, Row::all(&terms.entries)?);
         self.write(async |connection| {
             check(connection, &terms.conditions).await?;
             if revision_of(connection, client.id()).await?.ok_or(AdminError::NotFound)? != at {
