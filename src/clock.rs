@@ -138,6 +138,21 @@ pub(crate) fn later(time: SystemTime, by: Duration) -> SystemTime {
     time.checked_add(by).unwrap_or_else(|| time.max(UNIX_EPOCH + Duration::from_secs(LATEST)))
 }
 
+/// Returns the whole milliseconds of a duration.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns the time in milliseconds since 1970.
+pub(crate) fn unix_millis(time: SystemTime) -> u64 {
+    millis(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// Returns the time that is this many milliseconds after the start of 1970.
+pub(crate) fn at_unix_millis(millis: u64) -> SystemTime {
+    later(UNIX_EPOCH, Duration::from_millis(millis))
+}
+
 /// Whole seconds since the epoch, at most what a [`SystemTime`] can represent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct UnixTime(u64);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 
-use super::Event;
+use super::{Event, Outcome};
 
 /// The default capacity of the queue.
 pub(super) const QUEUED: usize = 1_024;
@@ -55,6 +56,11 @@ impl EventSender {
     pub(crate) fn send(&self, event: Event) {
         let count = if self.sender.try_send(event).is_ok() { &self.counts.queued } else { &self.counts.dropped };
         count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Queues an event that belongs to no request.
+    pub(crate) fn report(&self, at: SystemTime, outcome: Outcome) {
+        self.send(Event { at, outcome, client_id: None, extensions: http::Extensions::new() });
     }
 
     /// Returns the number of events that were queued.

@@ -1,11 +1,11 @@
 //! [`Freshness`]: measures the age of a view by two clocks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock::{Clock, Moment, later};
+use crate::clock::{Clock, Moment, at_unix_millis, millis, unix_millis};
 
 /// The time at which the last successful poll began. The age of the view is the larger of the ages by two clocks.
 #[derive(Debug)]
@@ -27,15 +27,15 @@ impl Freshness {
 
     /// Records a successful poll that was requested at this time. A thread that reads the time also sees the entries of that poll.
     pub(super) fn succeeded(&self, requested_at: Moment) {
-        self.wall.store(millis(requested_at.wall.duration_since(UNIX_EPOCH).unwrap_or_default()), Ordering::Release);
+        self.wall.store(unix_millis(requested_at.wall), Ordering::Release);
         self.monotonic.store(millis(requested_at.monotonic.saturating_duration_since(self.origin)), Ordering::Release);
     }
 
     /// Returns the time since the last successful poll began, by the clock that shows more.
     pub(super) fn age(&self, clock: &dyn Clock) -> Duration {
-        let [wall, monotonic] =
-            [&self.wall, &self.monotonic].map(|since| Duration::from_millis(since.load(Ordering::Acquire)));
-        let requested_at = Moment { wall: later(UNIX_EPOCH, wall), monotonic: self.origin + monotonic };
+        let wall = at_unix_millis(self.wall.load(Ordering::Acquire));
+        let monotonic = self.origin + Duration::from_millis(self.monotonic.load(Ordering::Acquire));
+        let requested_at = Moment { wall, monotonic };
         Moment::now(clock).since(requested_at)
     }
 
@@ -48,10 +48,6 @@ impl Freshness {
         let age = self.age(clock);
         if age > self.max_age { Err(age) } else { Ok(()) }
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

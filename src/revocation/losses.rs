@@ -3,10 +3,8 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use http::Extensions;
-
 use crate::clock::{Clock, Moment};
-use crate::event::{Event, EventSender, Outcome};
+use crate::event::{EventSender, Outcome};
 use crate::metrics;
 use crate::sync::lock;
 
@@ -45,8 +43,7 @@ impl Losses {
         let mut listeners = lock(&self.listeners);
         listeners.retain(|events| !events.is_closed());
         for events in listeners.iter() {
-            let outcome = Outcome::StoreLostData { reason: reason.to_owned() };
-            events.send(Event { at: clock.now(), outcome, client_id: None, extensions: Extensions::new() });
+            events.report(clock.now(), Outcome::StoreLostData { reason: reason.to_owned() });
         }
     }
 

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use crate::clock::{Clock, Moment, later};
+use crate::clock::{Clock, Moment, at_unix_millis, later, unix_millis};
 use crate::sync::lock;
 
 /// The time at which the lease was last renewed, by two clocks. A machine that was suspended finds it too old when it wakes up.
@@ -30,7 +30,7 @@ impl Lease {
     /// Records a renewal that was requested at this time.
     pub(crate) fn renewed(&self, requested_at: Moment) {
         *lock(&self.renewed) = Some(requested_at);
-        self.ends_at.store(millis(later(requested_at.wall, self.usable)), Ordering::Release);
+        self.ends_at.store(unix_millis(later(requested_at.wall, self.usable)), Ordering::Release);
     }
 
     /// Returns the time since the last renewal was requested.
@@ -53,7 +53,7 @@ impl Lease {
     /// Returns the end by the wall clock as a number, which is compared sooner, and as a time.
     pub(super) fn end(&self) -> (u64, SystemTime) {
         let millis = self.end_in_millis();
-        (millis, later(UNIX_EPOCH, Duration::from_millis(millis)))
+        (millis, at_unix_millis(millis))
     }
 
     /// Returns the end by the wall clock, in milliseconds since 1970. It changes with each renewal.
@@ -61,11 +61,6 @@ impl Lease {
     pub(super) fn end_in_millis(&self) -> u64 {
         self.ends_at.load(Ordering::Acquire)
     }
-}
-
-fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_secs().saturating_mul(1_000).saturating_add(u64::from(since.subsec_millis()))
 }
 
 impl fmt::Debug for Lease {

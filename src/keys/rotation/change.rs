@@ -8,9 +8,9 @@ use super::decision::{lagging, lowest_version, refuse_altered};
 use super::document::{self, Opened, PrivateKeys};
 use super::exchange::{keep_distrusts, steps_between};
 use super::keeper::{ATTEMPTS, Applied, Keeper, Local};
-use super::lifecycle::{KeyState, RingState, Step, TooEarly, millis};
+use super::lifecycle::{KeyState, RingState, Step, TooEarly};
 use super::peers::Loaded;
-use super::status::{millis_of, time};
+use crate::clock::{at_unix_millis, millis, unix_millis};
 use crate::crypto::sha256;
 use crate::event::Outcome;
 use crate::keys::{Algorithm, KeyError, SigningKey, VerifyingKey};
@@ -25,7 +25,7 @@ impl Keeper {
         }
         let mut change = self.begin(local);
         let before = change.state.waits;
-        let now = millis_of(loaded.stored.now);
+        let now = unix_millis(loaded.stored.now);
         let observed =
             change.state.observe(now, lowest_version(&change.state, &loaded.peers, &self.replica, local.reported));
         change.state.waits = before.max(self.settings.waits());
@@ -79,7 +79,7 @@ impl Keeper {
         if acceptance == Acceptance::ByOperator {
             // Every replica follows it, whatever it has now, also one that is away until it returns.
             let earlier = loaded.highest_rank().accepted_at.max(state.history.accepted_at);
-            state.accept(millis_of(loaded.stored.now), earlier);
+            state.accept(unix_millis(loaded.stored.now), earlier);
         }
         let (name, by) = (&self.settings.name, &self.settings.key_encryption_key);
         let document = document::seal(name, &state, &private, by)?;
@@ -113,7 +113,7 @@ impl Keeper {
             let loaded = self.sync(&mut local).await?;
             refuse_altered(&local, &loaded)?;
             let mut change = self.begin(&local);
-            let now = millis_of(loaded.stored.now);
+            let now = unix_millis(loaded.stored.now);
             change.state.observe(now, lowest_version(&change.state, &loaded.peers, &self.replica, local.reported));
             let steps = decide(&mut change.state, now).map_err(|error| self.explain(error, key_id, &loaded, &local))?;
             change.steps.extend(steps);
@@ -137,7 +137,7 @@ impl Keeper {
             let loaded = self.sync(&mut local).await?;
             refuse_altered(&local, &loaded)?;
             let mut change = self.begin(&local);
-            let steps = change.state.publish(key.verifying_key(), millis_of(loaded.stored.now));
+            let steps = change.state.publish(key.verifying_key(), unix_millis(loaded.stored.now));
             let steps = steps.map_err(|error| self.explain(error, key.key_id(), &loaded, &local))?;
             if steps.is_empty() {
                 return Ok(());
@@ -159,7 +159,7 @@ impl Keeper {
             let loaded = self.load(&mut local).await?;
             let (mut change, followed) = self.accepted(&mut local, &loaded)?;
             change.state.wait_again();
-            change.advance(millis_of(loaded.stored.now), self.settings.every)?;
+            change.advance(unix_millis(loaded.stored.now), self.settings.every)?;
             if self.write(&mut local, &loaded, change, Acceptance::ByOperator).await? {
                 self.log_steps(&followed);
                 (local.not_applied, local.contested, local.refused) = (None, None, None);
@@ -188,7 +188,7 @@ impl Keeper {
             return Ok((Change { state, private, steps: Vec::new() }, Vec::new()));
         };
         state.history.accepted_at = state.history.accepted_at.max(own.history.accepted_at);
-        let steps = keep_distrusts(own, &mut state, millis_of(loaded.stored.now));
+        let steps = keep_distrusts(own, &mut state, unix_millis(loaded.stored.now));
         let followed = steps_between(own, &state);
         Ok((Change { state, private, steps }, followed))
     }
@@ -196,7 +196,7 @@ impl Keeper {
     pub(super) fn explain(&self, error: TooEarly, key_id: &str, loaded: &Loaded, local: &Local) -> KeyRingError {
         let lagging = |ring: &Applied| lagging(&ring.state, &loaded.peers, &self.replica);
         match error {
-            TooEarly::Until(at) => KeyRingError::TooEarly { until: time(at) },
+            TooEarly::Until(at) => KeyRingError::TooEarly { until: at_unix_millis(at) },
             TooEarly::NotEverywhere { then } => KeyRingError::NotEverywhere {
                 replicas: local.applied.as_ref().map(lagging).unwrap_or_default(),
                 then: Duration::from_millis(then),

@@ -7,12 +7,12 @@ use super::decision::{
 use super::document::{self, Opened};
 use super::history::Rank;
 use super::keeper::{Applied, Keeper, Local, NotApplied, Phase};
-use super::lifecycle::{KeyState, RingState, Step, millis};
+use super::lifecycle::{KeyState, RingState, Step};
 use super::peers::Loaded;
-use super::status::{RingStatus, millis_of};
-use crate::clock::Moment;
+use super::status::RingStatus;
+use crate::clock::{Moment, millis, unix_millis};
 use crate::crypto::sha256;
-use crate::event::{Event, Outcome};
+use crate::event::Outcome;
 use crate::keys::{KeyError, KeySnapshot, NoSigningKey, SharedKeys};
 use crate::metrics;
 use crate::sync::lock;
@@ -146,7 +146,7 @@ impl Keeper {
                 return Err(error);
             }
             if let Some(opened) = listed {
-                self.adopt_distrusts(local, &opened.state, millis_of(stored.now));
+                self.adopt_distrusts(local, &opened.state, unix_millis(stored.now));
             }
             // If another process changed it since, it may have distrusted a key that this replica uses.
             let is_changed = |own: &RingState, stored: &RingState| {
@@ -183,7 +183,7 @@ impl Keeper {
         let foreign = applied.and_then(|applied| why_foreign(&applied.state, &opened));
         if let Some(reason) = foreign {
             if opened.is_listed {
-                self.adopt_distrusts(local, &opened.state, millis_of(stored.now));
+                self.adopt_distrusts(local, &opened.state, unix_millis(stored.now));
             }
             // The history of an altered list is not known.
             let reason = if opened.is_listed { reason } else { opened.problems.join("; ") };
@@ -199,7 +199,7 @@ impl Keeper {
             return Ok(());
         }
         let unsaved = match &local.applied {
-            Some(own) => keep_distrusts(&own.state, &mut opened.state, millis_of(stored.now)),
+            Some(own) => keep_distrusts(&own.state, &mut opened.state, unix_millis(stored.now)),
             None => Vec::new(),
         };
         self.log_changes(local, &opened.state);
@@ -331,9 +331,9 @@ impl Keeper {
     }
 
     pub(super) fn send(&self, outcome: impl FnOnce() -> Outcome) {
-        let Some(events) = &self.settings.events else { return };
-        let extensions = http::Extensions::new();
-        events.send(Event { at: self.settings.clock.now(), outcome: outcome(), client_id: None, extensions });
+        if let Some(events) = &self.settings.events {
+            events.report(self.settings.clock.now(), outcome());
+        }
     }
 }
 

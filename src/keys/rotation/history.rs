@@ -92,7 +92,7 @@ impl History {
 
     /// Returns the history of a version that replaces `version`, which has this history.
     pub(super) fn next(&self, version: u64) -> Result<Self, KeyError> {
-        let mut next = Self { mark: random_mark()?, ..self.clone() };
+        let mut next = Self { mark: random_text()?, ..self.clone() };
         // A ring that was never saved has no mark.
         if !self.mark.is_empty() {
             next.earlier.insert(0, Head { version, mark: self.mark.clone() });
@@ -102,10 +102,12 @@ impl History {
     }
 }
 
-fn random_mark() -> Result<String, KeyError> {
+/// Returns a random text that no one guesses or repeats: the mark of a version, or the name of a replica.
+pub(super) fn random_text() -> Result<String, KeyError> {
     let mut bits = [0; 12];
-    fill_random(&mut bits)
-        .ok_or_else(|| KeyError::backend("the system has no random bytes for the mark of a version"))?;
+    fill_random(&mut bits).ok_or_else(|| {
+        KeyError::backend("the system has no random bytes for a version or a replica of the key ring")
+    })?;
     Ok(URL_SAFE_NO_PAD.encode(bits))
 }
 

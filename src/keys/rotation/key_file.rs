@@ -14,11 +14,11 @@ use super::document::PrivateKeys;
 use super::key_folder::{self, Found};
 use super::lifecycle::{KeyState, RingState, Step, Waits};
 use super::settings::waits;
-use super::status::{RingStatus, millis_of};
-use crate::clock::{Clock, SystemClock};
-use crate::event::{Event, EventSender, Outcome};
+use super::status::RingStatus;
+use crate::clock::{Clock, SystemClock, unix_millis};
+use crate::event::{EventSender, Outcome};
 use crate::keys::{
-    Algorithm, KeyError, KeyRing, KeySnapshot, NoSigningKey, SharedKeys, SigningKey, VerifyingKey, file, saved,
+    Algorithm, KeyError, KeyRing, KeySnapshot, NoSigningKey, SharedKeys, SigningKey, VerifyingKey, saved,
 };
 use crate::metrics;
 use crate::sync::lock;
@@ -151,7 +151,7 @@ impl KeyFileBuilder {
             seen: HashSet::new(),
             refused: None,
         };
-        let now = millis_of(self.clock.now());
+        let now = unix_millis(self.clock.now());
         if self.path.is_dir() {
             loaded.start_with_all(self.folder()?, now);
         } else {
@@ -180,16 +180,6 @@ impl KeyFileBuilder {
 
     fn waits(&self) -> Waits {
         waits(self.max_age, self.longest_token, self.leeway, self.margin)
-    }
-
-    /// Reads the key, which must exist.
-    fn read(&self) -> Result<SigningKey, KeyError> {
-        let key = file::read(&self.path).and_then(|bytes| SigningKey::from_content(&bytes));
-        let key = key.and_then(|key| match self.algorithm {
-            Some(algorithm) => key.with_algorithm(algorithm),
-            None => Ok(key),
-        });
-        key.map_err(|error| error.in_file(&self.path))
     }
 }
 
@@ -274,11 +264,11 @@ impl Inner {
     }
 
     fn take(&self, loaded: &mut Loaded) -> Result<Vec<Step>, KeyError> {
-        let (settings, now) = (&self.settings, millis_of(self.settings.clock.now()));
+        let (settings, now) = (&self.settings, unix_millis(self.settings.clock.now()));
         if settings.path.is_dir() {
             loaded.take_all(key_folder::read(&settings.path, settings.algorithm)?, now)
         } else {
-            loaded.take(settings.read()?, now)
+            loaded.take(key_folder::read_key(&settings.path, settings.algorithm)?, now)
         }
     }
 
@@ -288,9 +278,7 @@ impl Inner {
         }
         tracing::error!(reason, "cannot read the keys again; they do not change");
         if let Some(events) = &self.settings.events {
-            let (at, extensions) = (self.settings.clock.now(), http::Extensions::new());
-            let outcome = Outcome::KeyRingRefused { reason: reason.clone() };
-            events.send(Event { at, outcome, client_id: None, extensions });
+            events.report(self.settings.clock.now(), Outcome::KeyRingRefused { reason: reason.clone() });
         }
         loaded.refused = Some(reason);
     }

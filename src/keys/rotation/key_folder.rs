@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::key_file::Loaded;
 use super::lifecycle::Step;
-use super::status::millis_of;
+use crate::clock::unix_millis;
 use crate::keys::{Algorithm, KeyError, SigningKey, file};
 
 /// How many files a folder may contain: far more than an operator needs, and few enough to read at each look.
@@ -27,17 +27,22 @@ pub(super) fn read(folder: &Path, algorithm: Option<Algorithm>) -> Result<Vec<Fo
     for path in paths(folder)? {
         let modified = fs::metadata(&path).and_then(|metadata| metadata.modified());
         let modified = modified.map_err(|error| failed(&path, &error))?;
-        let key = file::read(&path).and_then(|bytes| SigningKey::from_content(&bytes));
-        let key = key.and_then(|key| match algorithm {
-            Some(algorithm) => key.with_algorithm(algorithm),
-            None => Ok(key),
-        });
-        let key = key.map_err(|error| error.in_file(&path))?;
-        found.push(Found { key, written_at: millis_of(modified), path });
+        let key = read_key(&path, algorithm)?;
+        found.push(Found { key, written_at: unix_millis(modified), path });
     }
     found.sort_by(|one, other| (one.written_at, &one.path).cmp(&(other.written_at, &other.path)));
     found.dedup_by(|one, other| one.key.key_id() == other.key.key_id());
     Ok(found)
+}
+
+/// Reads the key in a file, to sign with this algorithm.
+pub(super) fn read_key(path: &Path, algorithm: Option<Algorithm>) -> Result<SigningKey, KeyError> {
+    let key = file::read(path).and_then(|bytes| SigningKey::from_content(&bytes));
+    let key = key.and_then(|key| match algorithm {
+        Some(algorithm) => key.with_algorithm(algorithm),
+        None => Ok(key),
+    });
+    key.map_err(|error| error.in_file(path))
 }
 
 /// Returns the files of keys. Hidden and temporary files do not count: tools write them first, and then rename them.

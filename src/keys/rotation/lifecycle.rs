@@ -2,8 +2,6 @@
 //!
 //! All times are in milliseconds since 1970, by the clock of the key store.
 
-use std::time::Duration;
-
 use super::history::{Head, History, Known, Rank};
 use crate::keys::{Algorithm, VerifyingKey};
 
@@ -416,8 +414,4 @@ impl KeyEntry {
         self.since_version = version;
         self.everywhere_at = None;
     }
-}
-
-pub(super) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,9 +1,9 @@
 //! [`RingStatus`]: what an operator wants to know about a managed ring.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use super::lifecycle::{KeyState, RingState, millis};
-use crate::clock::later;
+use super::lifecycle::{KeyState, RingState};
+use crate::clock::at_unix_millis;
 use crate::keys::Algorithm;
 
 /// A managed ring as this replica knows it. Times are by the clock of the store.
@@ -45,13 +45,13 @@ impl RingStatus {
             key_id: entry.key_id().to_owned(),
             algorithm: entry.public.algorithm(),
             state: entry.state,
-            since: time(entry.since),
+            since: at_unix_millis(entry.since),
             may_step_at: match entry.state {
-                KeyState::Published => state.may_sign_at(entry).map(time),
-                _ => state.may_go_at(entry).map(time),
+                KeyState::Published => state.may_sign_at(entry).map(at_unix_millis),
+                _ => state.may_go_at(entry).map(at_unix_millis),
             },
         });
-        let next_step = state.next_step_at(every).map(time);
+        let next_step = state.next_step_at(every).map(at_unix_millis);
         Self { version: state.version, keys: keys.collect(), next_step, lagging, problems }
     }
 
@@ -60,13 +60,4 @@ impl RingStatus {
     pub fn signing(&self) -> Option<&KeyStatus> {
         self.keys.iter().find(|key| key.state == KeyState::Signing)
     }
-}
-
-/// Returns the time in milliseconds since 1970.
-pub(super) fn millis_of(time: SystemTime) -> u64 {
-    millis(time.duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-pub(super) fn time(at: u64) -> SystemTime {
-    later(UNIX_EPOCH, Duration::from_millis(at))
 }

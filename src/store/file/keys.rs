@@ -5,12 +5,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::write::{Lock, replace};
-use crate::clock::{Clock, SystemClock, later};
+use crate::clock::{Clock, SystemClock, later, unix_millis};
 use crate::keys::rotation::{KeyStore, KeyStoreError, KeyStoreFuture, Replica, StoredRing};
 
 /// Keeps rings of keys in a JSON file (feature `file`), for one process or for several of one host. Private keys in it are
@@ -90,17 +90,13 @@ impl FileKeyStore {
     }
 }
 
-fn millis(time: SystemTime) -> u64 {
-    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
-
 impl KeyStore for FileKeyStore {
     fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
         let ring = ring.to_owned();
         Box::pin(self.run(move |store| {
             let (mut content, now) = (store.read()?, store.clock.now());
             let Ring { version, document, replicas } = content.rings.remove(&ring).unwrap_or_default();
-            let live = replicas.into_iter().filter(|(_, (_, end, _))| *end > millis(now));
+            let live = replicas.into_iter().filter(|(_, (_, end, _))| *end > unix_millis(now));
             let replicas = live.map(|(name, (version, _, proof))| Replica { name, version, proof }).collect();
             Ok(StoredRing { version, document, replicas, now })
         }))
@@ -124,8 +120,8 @@ impl KeyStore for FileKeyStore {
         Box::pin(async move {
             let renewed = self.run(move |store| {
                 store.change(&ring, |stored, now| {
-                    stored.replicas.retain(|_, (_, end, _)| *end > millis(now));
-                    let end = millis(later(now, lease));
+                    stored.replicas.retain(|_, (_, end, _)| *end > unix_millis(now));
+                    let end = unix_millis(later(now, lease));
                     stored.replicas.insert(replica.name, (replica.version, end, replica.proof));
                     true
                 })

@@ -1,13 +1,13 @@
 //! Rings of keys in Postgres. The tables are created at the first use, so that a database without a ring does not change.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use sqlx::PgConnection;
 
 use super::PostgresStore;
 use super::feed::STANDBY;
 use super::schema::{lacks_table, locked, run};
-use crate::clock::later;
+use crate::clock::at_unix_millis;
 use crate::keys::rotation::{Replica, StoredRing};
 use crate::store::StoreError;
 use crate::store::sql::{live_replicas, version_of};
@@ -61,7 +61,7 @@ impl PostgresStore {
         if is_standby {
             return Err(StoreError::new(STANDBY));
         }
-        let now = later(UNIX_EPOCH, Duration::from_millis(version_of(now)));
+        let now = at_unix_millis(version_of(now));
         Ok(StoredRing { version: version_of(version), document, replicas: live_replicas(&replicas)?, now })
     }
 

@@ -6,12 +6,12 @@
 //! | `replicas:NAME` | hash | replica → its version, the end of its lease in milliseconds since 1970, and its proof |
 
 use std::sync::LazyLock;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use redis::Script;
 
 use super::RedisStore;
-use crate::clock::later;
+use crate::clock::{at_unix_millis, millis};
 use crate::keys::rotation::{Replica, StoredRing};
 use crate::store::StoreError;
 
@@ -80,7 +80,7 @@ impl RedisStore {
         let (now, version, document, replicas): Loaded = self.shared.link.script(&self.call_on(&LOAD, ring)).await?;
         let replica = |(name, version, proof)| Replica { name, version, proof };
         let replicas = replicas.into_iter().map(replica).collect();
-        Ok(StoredRing { version, document, replicas, now: later(UNIX_EPOCH, Duration::from_millis(now)) })
+        Ok(StoredRing { version, document, replicas, now: at_unix_millis(now) })
     }
 
     pub(super) async fn write_ring(
@@ -97,8 +97,7 @@ impl RedisStore {
 
     pub(super) async fn write_lease(&self, ring: &str, replica: &Replica, lease: Duration) -> Result<(), StoreError> {
         let mut call = self.call_on(&RENEW, ring);
-        let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-        call.arg(&replica.name).arg(replica.version).arg(lease).arg(&replica.proof);
+        call.arg(&replica.name).arg(replica.version).arg(millis(lease)).arg(&replica.proof);
         self.shared.link.script::<u64>(&call).await.map(drop)
     }
 
