@@ -16,6 +16,7 @@ use crate::crypto::{Random, SystemRandom};
 use crate::event::EventSender;
 use crate::metrics;
 use crate::store::{RevocationStore, StoreError};
+use crate::sync::AbortOnDrop;
 
 /// A builder of [`Revocations`]. Await it to load the revocations from the store and to start following it.
 ///
@@ -168,8 +169,8 @@ impl Follow {
         let mut feed = Feed::new(shared.clone(), self.random, self.poll_interval);
         feed.load().await?;
         metrics::expect_store_losses();
-        let task = tokio::spawn(feed.follow()).abort_handle();
-        Ok(Revocations(Arc::new(Handle { shared, task })))
+        let task = AbortOnDrop(tokio::spawn(feed.follow()).abort_handle());
+        Ok(Revocations(Arc::new(Handle { shared, _task: task })))
     }
 
     fn check(&self) -> Result<(), FollowError> {

@@ -83,8 +83,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::task::AbortHandle;
-
 pub(crate) use self::cleared::Cleared;
 pub use self::follow::{Follow, FollowError};
 use self::state::Shared;
@@ -96,7 +94,7 @@ use crate::clock::{Clock, Moment, UnixTime};
 use crate::deadline;
 use crate::event::EventSender;
 use crate::store::{AdminError, ClientAdmin, Revocation, RevocationStore, StoreError};
-use crate::sync::lock;
+use crate::sync::{AbortOnDrop, lock};
 use crate::timing::{CLOCK_SKEW, MAX_DATED_AHEAD};
 
 /// A handle to the revocations that this process knows, and the API to revoke.
@@ -112,16 +110,10 @@ use crate::timing::{CLOCK_SKEW, MAX_DATED_AHEAD};
 #[derive(Clone)]
 pub struct Revocations(Arc<Handle>);
 
-/// Stops the task that follows the store when the last handle is dropped.
 struct Handle {
     shared: Arc<Shared>,
-    task: AbortHandle,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    /// Follows the store until the last handle is dropped.
+    _task: AbortOnDrop,
 }
 
 /// The properties of a token by which it can be revoked.

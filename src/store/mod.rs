@@ -169,6 +169,8 @@ mod silence;
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod wake;
 
 use std::fmt;
 use std::sync::Arc;
@@ -194,6 +196,8 @@ pub use self::secret_rotation::{RotatedSecret, SecretRotation};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteSettings, SqliteStore, SqliteStoreBuilder};
 use crate::client_id::ClientId;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+use crate::quoted;
 use crate::registration::{RegisteredClient, WorkloadKey};
 pub use crate::sync::DynFuture;
 
@@ -268,16 +272,8 @@ impl StoreError {
     /// for each request that fails.
     #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
     fn of_client(error: &dyn std::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            let why = error.to_string();
-            if !text.contains(&why) {
-                text.extend([": ", &why]);
-            }
-            source = error.source();
-        }
-        let (start, rest) = crate::quoted::cut(&text, 1_024);
+        let text = quoted::chain(error);
+        let (start, rest) = quoted::cut(&text, 1_024);
         Self::new(format!("{start}{rest}"))
     }
 }

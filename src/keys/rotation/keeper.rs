@@ -5,24 +5,23 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::KeyRingError;
 use super::document::{Opened, PrivateKeys};
-use super::history::Rank;
+use super::history::{Rank, random_text};
 use super::lifecycle::{KeyState, RingState, Step};
 use super::peers::{self, Loaded};
 use super::settings::Settings;
 use super::status::RingStatus;
 use super::store::{KeyStoreError, Replica};
 use crate::clock::Moment;
-use crate::crypto::{fill_random, sha256};
+use crate::crypto::sha256;
 use crate::deadline::within;
 use crate::keys::ring::WeakKeyRing;
 use crate::keys::{KeyError, KeyRing, KeySnapshot, Lease, NoSigningKey, SharedKeys};
+use crate::sync::AbortOnDrop;
 
 /// What the background task and the operator's calls share.
 pub(super) struct Keeper {
@@ -132,15 +131,6 @@ impl Drop for CutOffOnDrop {
     }
 }
 
-/// Ends the background task when the last clone of the ring is dropped.
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// How often a change is tried again when other replicas are faster.
 pub(super) const ATTEMPTS: usize = 20;
 
@@ -161,7 +151,7 @@ impl Keeper {
         };
         let ring = KeyRing::limited(KeySnapshot::shared(empty), Some(settings.longest_token));
         let keeper = Arc::new(Self {
-            replica: random_name()?,
+            replica: random_text()?,
             settings,
             lease,
             ring: ring.downgrade(),
@@ -173,6 +163,7 @@ impl Keeper {
         keeper.open().await?;
         let task = tokio::spawn(keeper.clone().follow()).abort_handle();
         let _ = keeper.task.set(task.clone());
+        // The task ends when the last clone of the ring is dropped.
         ring.keep(AbortOnDrop(task));
         Ok((ring, keeper))
     }
@@ -280,11 +271,4 @@ impl Keeper {
         let loaded = self.sync(&mut local).await?;
         self.take_due_steps(&mut local, &loaded).await
     }
-}
-
-fn random_name() -> Result<String, KeyError> {
-    let mut bits = [0; 12];
-    fill_random(&mut bits)
-        .ok_or_else(|| KeyError::backend("the system has no random bytes for the name of this replica"))?;
-    Ok(URL_SAFE_NO_PAD.encode(bits))
 }

@@ -9,7 +9,6 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::pool::Renewal;
 use super::reader::Reader;
-use super::wake::Wake;
 use super::{PostgresStore, pool, schema};
 use crate::store::StoreError;
 use crate::store::builder::StoreBuilder;
@@ -60,15 +59,13 @@ impl PostgresStoreBuilder {
             pool::pool(self.backend.connections, self.call_timeout, renewal.clone()).connect_lazy_with(options.clone());
         let reader = Arc::new(Reader::new(options.clone(), renewal.clone(), self.call_timeout));
         let Self { clock, longest_token_lifetime, call_timeout: timeout, .. } = self;
-        let wake = Wake::new(options);
-        let last_writes = Arc::default();
         Ok(PostgresStore {
             pool,
             reader,
             renewal,
-            wake,
+            wake: Arc::default(),
             turns: Arc::default(),
-            last_writes,
+            last_writes: Arc::default(),
             clock_check,
             clock,
             longest_token_lifetime,

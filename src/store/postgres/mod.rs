@@ -25,13 +25,13 @@ use self::feed::Place;
 use self::pool::Renewal;
 use self::reader::Reader;
 use self::turns::Turns;
-use self::wake::Wake;
 use super::StoreError;
 use super::builder::CALL_TIMEOUT;
 use super::clock_check::ClockCheck;
 use super::database::database;
 use super::last_write::LastWrites;
 use super::sql::{self, CREATED_AT_ONCE, PooledConnection, failed, in_time};
+use super::wake::Wake;
 use crate::clock::{Clock, later};
 
 /// Stores clients, revocations and used credentials in Postgres, version 15 or later (feature `postgres`), for any number of
@@ -84,7 +84,7 @@ pub struct PostgresStore {
     pool: PgPool,
     reader: Arc<Reader>,
     renewal: Arc<Renewal>,
-    wake: Wake,
+    wake: Arc<Wake>,
     /// The clients whose assertions are recorded.
     turns: Arc<Turns>,
     last_writes: Arc<LastWrites<Place>>,

@@ -6,6 +6,8 @@ use std::time::Duration;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection as _, Error, PgConnection};
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::deadline::within;
@@ -23,16 +25,25 @@ const UNUSED: Duration = Duration::from_secs(120);
 /// Replaces all connections of a store after it found that another server answers than before: the other connections may still
 /// lead to the former primary.
 #[derive(Debug, Default)]
-pub(super) struct Renewal(Mutex<Option<Instant>>);
+pub(super) struct Renewal {
+    at: Mutex<Option<Instant>>,
+    notify: Notify,
+}
 
 impl Renewal {
     /// Marks all connections made before now as unusable.
     pub(super) fn renew(&self) {
-        *lock(&self.0) = Some(Instant::now());
+        *lock(&self.at) = Some(Instant::now());
+        self.notify.notify_waiters();
+    }
+
+    /// Waits for the next call of [`renew`](Self::renew).
+    pub(super) fn renewed(&self) -> Notified<'_> {
+        self.notify.notified()
     }
 
     pub(super) fn is_due(&self, age: Duration) -> bool {
-        let renewed = *lock(&self.0);
+        let renewed = *lock(&self.at);
         renewed.is_some_and(|renewed| renewed.elapsed() <= age)
     }
 }

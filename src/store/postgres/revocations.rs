@@ -3,9 +3,11 @@
 use std::time::SystemTime;
 
 use sqlx::Row as _;
+use sqlx::postgres::PgConnectOptions;
 
 use super::feed::{FeedPage, Fetched, Place, last_told};
 use super::schema::lacks_table;
+use super::wake::listen;
 use super::{PostgresStore, feed};
 use crate::store::database::purged;
 use crate::store::last_write::ToCheck;
@@ -27,7 +29,6 @@ impl PostgresStore {
         };
         if sign_of_loss.is_some() {
             self.renewal.renew();
-            self.wake.reconnect();
             // A role that may not write leaves this to a purge by another replica.
             let _ = self.reader.call(async |connection| feed::adopt(connection).await).await;
         }
@@ -45,7 +46,8 @@ impl PostgresStore {
     }
 
     pub(super) async fn woken(&self) {
-        self.wake.changed().await;
+        let options = PgConnectOptions::clone(&self.pool.connect_options());
+        self.wake.changed(|signal| listen(options, self.renewal.clone(), signal)).await;
     }
 
     pub(super) async fn add_revocation(&self, revocation: Revocation) -> Result<(), StoreError> {

@@ -8,12 +8,12 @@ use redis::Client;
 
 use super::link::Link;
 use super::scripts::Keys;
-use super::wake::Wake;
 use super::{RedisStore, Shared, compare_clocks, durability, permissions, workloads};
 use crate::store::StoreError;
 use crate::store::builder::StoreBuilder;
 use crate::store::clock_check::ClockCheck;
 use crate::store::last_write::LastWrites;
+use crate::store::wake::Wake;
 
 /// The settings of a [`RedisStore`], each with a default.
 pub type RedisStoreBuilder = StoreBuilder<RedisSettings>;
@@ -80,12 +80,21 @@ impl RedisStoreBuilder {
             return Err(StoreError::new(format!("Redis may lose acknowledged writes: {}", problems.join("; "))));
         }
         durability::warn(&problems);
-        let wake = Wake::new(link.client().clone(), keys.channel());
         let Self { clock, longest_token_lifetime: longest, .. } = self;
         let clock_check = ClockCheck::default();
         compare_clocks(&link, &*clock, &clock_check).await;
         let (last_writes, had_clients) = (LastWrites::default(), AtomicBool::new(false));
-        let shared = Shared { link, keys, wake, clock, longest, problems, last_writes, clock_check, had_clients };
+        let shared = Shared {
+            link,
+            keys,
+            wake: Wake::default(),
+            clock,
+            longest,
+            problems,
+            last_writes,
+            clock_check,
+            had_clients,
+        };
         // A user without the rights cannot make the index. A request that needs it then fails with the reason.
         let _ = workloads::prepare(&shared).await;
         Ok(RedisStore { shared: Arc::new(shared) })

@@ -21,12 +21,12 @@ use std::time::{Duration, SystemTime};
 pub use self::builder::{RedisSettings, RedisStoreBuilder};
 use self::link::Link;
 use self::scripts::Keys;
-use self::wake::Wake;
 use super::StoreError;
 use super::builder::CALL_TIMEOUT;
 use super::clock_check::ClockCheck;
 use super::database::database;
 use super::last_write::LastWrites;
+use super::wake::Wake;
 use crate::clock::{Clock, later};
 
 /// Stores clients, revocations and used credentials in Redis or Valkey, version 6 or later (feature `redis`). Clones share the

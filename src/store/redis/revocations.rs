@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::scripts::{PURGE, REVOKE};
+use super::wake::listen;
 use super::{RedisStore, Shared, compare_clocks, durability, feed, json};
 use crate::clock::UnixTime;
 use crate::store::database::purged;
@@ -33,7 +34,8 @@ impl RedisStore {
     }
 
     pub(super) async fn woken(&self) {
-        self.shared.wake.wait().await;
+        let Shared { link, keys, wake, .. } = &*self.shared;
+        wake.changed(|signal| listen(link.client().clone(), keys.channel(), signal)).await;
     }
 
     pub(super) async fn add_revocation(&self, revocation: Revocation) -> Result<(), StoreError> {

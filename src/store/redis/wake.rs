@@ -1,16 +1,14 @@
 //! Publish/subscribe: notifies a reader of changes before its next poll.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use redis::aio::PubSub;
 use redis::{Client, RedisResult, Value};
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 
 use crate::deadline::within;
-use crate::store::silence::Silence;
+use crate::store::wake::Signal;
 
 /// How long to wait before subscribing again after a failure. Polling continues meanwhile.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -21,41 +19,13 @@ const CONNECTING: Duration = Duration::from_secs(10);
 /// How long a tested connection has to answer.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// A subscription on its own connection. It starts with the first wait and ends when this is dropped.
-pub(super) struct Wake {
-    client: Client,
-    channel: String,
-    changed: Arc<Notify>,
-    silence: Arc<Silence>,
-    task: OnceLock<AbortHandle>,
-}
-
-impl Wake {
-    pub(super) fn new(client: Client, channel: String) -> Self {
-        Self { client, channel, changed: Arc::default(), silence: Arc::default(), task: OnceLock::new() }
-    }
-
-    /// Tests the connection if it was silent: the feed has changes, of which it should have notified, or cannot be read.
-    pub(super) fn suspect(&self) {
-        self.silence.suspect();
-    }
-
-    pub(super) async fn wait(&self) {
-        let changed = self.changed.notified();
-        self.task.get_or_init(|| {
-            let (client, channel) = (self.client.clone(), self.channel.clone());
-            let (changed, silence) = (self.changed.clone(), self.silence.clone());
-            tokio::spawn(async move {
-                loop {
-                    if let Err(error) = listen(&client, &channel, &changed, &silence).await {
-                        tracing::debug!(%error, "the Redis subscription failed and will be retried; polling continues");
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
-            })
-            .abort_handle()
-        });
-        changed.await;
+/// Listens forever on its own connection.
+pub(super) async fn listen(client: Client, channel: String, signal: Arc<Signal>) {
+    loop {
+        if let Err(error) = listen_once(&client, &channel, &signal).await {
+            tracing::debug!(%error, "the Redis subscription failed and will be retried; polling continues");
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -66,28 +36,22 @@ async fn subscribe(client: &Client, channel: &str) -> RedisResult<PubSub> {
 }
 
 /// Listens until the connection ends, or is silent and does not answer.
-async fn listen(client: &Client, channel: &str, changed: &Notify, silence: &Silence) -> RedisResult<()> {
+async fn listen_once(client: &Client, channel: &str, signal: &Signal) -> RedisResult<()> {
     let Ok(subscription) = within(CONNECTING, subscribe(client, channel)).await else { return Ok(()) };
     let subscription = subscription?;
-    changed.notify_waiters(); // changes may have been missed before
+    signal.wake(); // changes may have been missed before
     let (mut requests, mut messages) = subscription.split();
     loop {
-        silence.end();
-        match silence.next(messages.next()).await {
-            Some(Some(_)) => changed.notify_waiters(),
+        match signal.silence.next(messages.next()).await {
+            Some(Some(_)) => signal.wake(),
             Some(None) => return Ok(()),
             None => match within(ANSWER, requests.ping::<Value>()).await {
-                Ok(answer) => drop(answer?),
+                Ok(answer) => {
+                    answer?;
+                    signal.silence.end();
+                }
                 Err(_) => return Ok(()),
             },
-        }
-    }
-}
-
-impl Drop for Wake {
-    fn drop(&mut self) {
-        if let Some(task) = self.task.get() {
-            task.abort();
         }
     }
 }
