@@ -55,7 +55,7 @@ macro_rules! database {
             use $crate::client_id::ClientId;
             use $crate::keys::rotation::{KeyStore, KeyStoreError, KeyStoreFuture, Replica, StoredRing};
             use $crate::registration::{RegisteredClient, WorkloadKey};
-            use $crate::store::client_page::ClientPage;
+            use $crate::store::client_page::client_page;
             use $crate::store::database::{Terms, Use};
             use $crate::store::listed_client::client_of;
             use $crate::store::{
@@ -119,7 +119,7 @@ macro_rules! database {
                     limit: NonZeroUsize,
                 ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
                     StoreFuture::new(async move {
-                        let page = ClientPage::read(after, limit, |after, most| self.records(after, most)).await?;
+                        let page = client_page(after, limit, |after, most| self.records(after, most)).await?;
                         page.iter().map(|(id, record)| client_of(id, $parse(record))).collect()
                     })
                 }
@@ -130,7 +130,7 @@ macro_rules! database {
                     limit: NonZeroUsize,
                 ) -> StoreFuture<'a, Vec<ListedClient>> {
                     StoreFuture::new(async move {
-                        let page = ClientPage::read(after, limit, |after, most| self.records(after, most)).await?;
+                        let page = client_page(after, limit, |after, most| self.records(after, most)).await?;
                         Ok(page.into_iter().map(|(id, record)| ListedClient::of(id, $parse(&record))).collect())
                     })
                 }
