@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::alarm::{Alarm, Woken};
+use super::alarm::{Woken, woken};
 use super::fetches::{Due, Fetches, Source};
 use super::remote_keys::{Current, Shared};
 use super::source::Fetched;
@@ -19,15 +19,14 @@ use crate::transport::fetch::{FetchError, SharedCaches};
 const LONGEST_NAP: Duration = Duration::from_secs(60);
 
 /// Fetches the keys whenever they are due, until the last handle is dropped.
-pub(super) async fn keep_fresh(shared: Weak<Shared>, changes: Option<watch::Receiver<()>>) {
-    let Some(finished) = shared.upgrade().map(|shared| shared.finished.subscribe()) else { return };
-    let mut alarm = Alarm::new(finished, changes);
+pub(super) async fn keep_fresh(shared: Weak<Shared>, mut changes: Option<watch::Receiver<()>>) {
+    let Some(mut finished) = shared.upgrade().map(|shared| shared.finished.subscribe()) else { return };
     let mut has_changed = false;
     loop {
         let Some(strong) = shared.upgrade() else { return };
         let nap = strong.start_if_due(&mut has_changed);
         drop(strong);
-        match timeout(nap, alarm.woken()).await {
+        match timeout(nap, woken(&mut finished, &mut changes)).await {
             Ok(Woken::Dropped) => return,
             Ok(Woken::Changed) => has_changed = true,
             Ok(Woken::Finished) | Err(_) => {}

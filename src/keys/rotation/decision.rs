@@ -1,7 +1,6 @@
 //! Decisions about the stored ring: whether it was restored, whether this replica is behind, and which replicas are waited for.
 
 use super::KeyRingError;
-use super::document::Opened;
 use super::history::{Known, Relation};
 use super::keeper::Local;
 use super::lifecycle::RingState;
@@ -25,7 +24,8 @@ pub(super) fn why_restored(local: &Local, loaded: &Loaded) -> Option<String> {
     })
 }
 
-/// Returns whether a stored ring lacks changes that a replica has, although its rank is not lower.
+/// Returns whether a stored ring lacks changes that a replica has, although its rank is not lower: the store was restored, and another
+/// process changed the restored ring.
 pub(super) fn is_foreign(own: &RingState, stored: &RingState) -> bool {
     match stored.history.relation(stored.version, &own.known()) {
         // Of one that supersedes it, the operator decided. This replica repeats its distrusts.
@@ -34,12 +34,6 @@ pub(super) fn is_foreign(own: &RingState, stored: &RingState) -> bool {
         // The replica was away for long. A ring without its distrusts is certainly another one.
         Relation::Unknown => !stored.lost_distrusts(&own.distrusted).is_empty(),
     }
-}
-
-/// Returns how it is known that a stored ring lacks changes that this replica has, although its rank is not lower: the store
-/// was restored, and another process changed the restored ring.
-pub(super) fn why_foreign(own: &RingState, opened: &Opened) -> Option<String> {
-    is_foreign(own, &opened.state).then(|| foreign(own, &opened.state))
 }
 
 /// Returns the text for a stored ring that lacks changes that this replica has.

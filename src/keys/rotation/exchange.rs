@@ -2,7 +2,7 @@
 
 use super::KeyRingError;
 use super::decision::{
-    foreign, is_behind, is_contested_by, is_lived_on, lagging, shown, why_contested, why_foreign, why_restored,
+    foreign, is_behind, is_contested_by, is_foreign, is_lived_on, lagging, shown, why_contested, why_restored,
 };
 use super::document::{self, Opened};
 use super::history::Rank;
@@ -180,8 +180,8 @@ impl Keeper {
             }
         };
         let applied = local.applied.as_ref();
-        let foreign = applied.and_then(|applied| why_foreign(&applied.state, &opened));
-        if let Some(reason) = foreign {
+        if let Some(own) = applied.filter(|own| is_foreign(&own.state, &opened.state)) {
+            let reason = foreign(&own.state, &opened.state);
             if opened.is_listed {
                 self.adopt_distrusts(local, &opened.state, unix_millis(stored.now));
             }

@@ -7,7 +7,7 @@ use super::KeyRingError;
 use super::keeper::Keeper;
 use super::key_encryption::KeyEncryptionKey;
 use super::lifecycle::{KeyState, RingState};
-use super::settings::{KeyManagerBuilder, Settings};
+use super::settings::KeyManagerBuilder;
 use super::status::RingStatus;
 use super::store::KeyStore;
 use crate::keys::{Algorithm, KeyRing, SigningKey};
@@ -18,19 +18,14 @@ use crate::sync::lock;
 /// See the [module page](super) for the rules and an example.
 #[derive(Clone)]
 pub struct KeyManager {
-    ring: KeyRing,
-    keeper: Arc<Keeper>,
+    pub(super) ring: KeyRing,
+    pub(super) keeper: Arc<Keeper>,
 }
 
 impl KeyManager {
     /// Returns the settings of a ring in this store.
     pub fn builder(store: impl KeyStore, key_encryption_key: KeyEncryptionKey) -> KeyManagerBuilder {
         KeyManagerBuilder::new(store, key_encryption_key)
-    }
-
-    pub(super) async fn connect(settings: Settings) -> Result<Self, KeyRingError> {
-        let (ring, keeper) = Keeper::start(settings).await?;
-        Ok(Self { ring, keeper })
     }
 
     /// Returns the ring, for an [`AuthorizationServer`](crate::authorization_server::AuthorizationServer).

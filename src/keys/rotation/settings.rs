@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::KeyRingError;
 use super::document::PrivateKeys;
+use super::keeper::Keeper;
 use super::key_encryption::KeyEncryptionKey;
 use super::lifecycle::Waits;
 use super::manager::KeyManager;
@@ -172,7 +173,8 @@ impl KeyManagerBuilder {
     pub async fn connect(self) -> Result<KeyManager, KeyRingError> {
         self.0.check()?;
         metrics::expect_key_ring_refusals();
-        KeyManager::connect(self.0).await
+        let (ring, keeper) = Keeper::start(self.0).await?;
+        Ok(KeyManager { ring, keeper })
     }
 }
 

@@ -88,8 +88,8 @@ impl PostgresStore {
         self.with_tables(|| self.reader.call(renew)).await
     }
 
-    /// Makes a call, which uses the connection of the feed, since look-ups of clients never delay that. Creates the tables if there
-    /// are none.
+    /// Makes a call, which uses the connection of the feed, since look-ups of clients never delay that. Creates the tables if they do
+    /// not exist.
     async fn with_tables<T, F>(&self, call: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,

@@ -117,7 +117,7 @@ impl RedisStore {
     }
 }
 
-/// The number of clients that one script adds. Other calls wait only milliseconds for it.
+/// The number of clients that a script adds. Other calls wait only milliseconds for it.
 const CREATED_AT_ONCE: usize = 500;
 
 database!(RedisStore, parse: clients::parse, at_once: CREATED_AT_ONCE, longest: shared.longest);
