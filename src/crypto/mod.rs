@@ -1,9 +1,11 @@
-//! Randomness and digests of the cryptographic backend, without imports from other modules.
+//! Randomness, digests and comparison in constant time, without imports from other modules.
 //!
 //! Signatures have a separate backend in [`keys`](crate::keys).
 
+mod constant_time;
 mod random;
 
+pub(crate) use self::constant_time::constant_time_eq;
 pub(crate) use self::random::{DrawnAhead, fill_random};
 pub use self::random::{Random, RandomError, SystemRandom};
 

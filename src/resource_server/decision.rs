@@ -12,7 +12,7 @@ use http_body_util::Full;
 
 use super::RequestHead;
 use super::api_key::{ApiKeyIdentity, ApiKeys};
-use super::bearer::BearerToken;
+use super::authorization_scheme::BearerToken;
 use super::challenge::Challenges;
 use super::error::BearerError;
 use super::expiry::Expiry;

@@ -33,8 +33,8 @@
 //! ```
 
 mod api_key;
+mod authorization_scheme;
 mod authorized;
-mod bearer;
 mod challenge;
 mod decision;
 mod error;

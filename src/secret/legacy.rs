@@ -10,7 +10,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use pbkdf2::sha2::{Sha256, Sha512};
-use subtle::ConstantTimeEq as _;
+
+use crate::crypto::constant_time_eq;
 
 const MAX_BCRYPT_COST: u32 = 14;
 const MAX_ITERATIONS: u32 = 2_000_000;
@@ -126,6 +127,6 @@ impl Pbkdf2 {
             Digest::Sha256 => pbkdf2::pbkdf2_hmac::<Sha256>(secret, salt, self.iterations, &mut hash),
             Digest::Sha512 => pbkdf2::pbkdf2_hmac::<Sha512>(secret, salt, self.iterations, &mut hash),
         }
-        hash.ct_eq(&self.hash).into()
+        constant_time_eq(&hash, &self.hash)
     }
 }

@@ -5,10 +5,9 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use subtle::ConstantTimeEq as _;
 
 use super::{ClientSecret, SecretError};
-use crate::crypto::sha256;
+use crate::crypto::{constant_time_eq, sha256};
 
 /// The stored form of a client secret. It is sufficient to verify the secret, but not to use it.
 ///
@@ -64,7 +63,7 @@ impl StoredSecret {
     /// Returns whether this is the stored form of the presented secret. The comparison takes constant time.
     pub(crate) fn matches(&self, presented: &Presented<'_>) -> bool {
         match &self.0 {
-            Scheme::Sha256(digest) => digest.ct_eq(&presented.digest).into(),
+            Scheme::Sha256(digest) => constant_time_eq(digest, &presented.digest),
             #[cfg(feature = "argon2")]
             Scheme::Argon2(hash) => super::argon2::matches(hash, presented.text),
             #[cfg(feature = "legacy_hashes")]

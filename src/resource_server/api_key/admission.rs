@@ -12,7 +12,7 @@ use super::key::Key;
 use crate::client_id::ClientId;
 use crate::crypto::sha256;
 use crate::metrics;
-use crate::resource_server::bearer::BearerToken;
+use crate::resource_server::authorization_scheme::BearerToken;
 use crate::resource_server::error::BearerError;
 use crate::resource_server::policy::{Forbidden, PolicyError, RequestHead};
 use crate::revocation::{Revocations, RevokedClients};

@@ -9,7 +9,7 @@ use super::{Admission, Guard};
 use crate::event::Outcome;
 use crate::resource_server::RequestHead;
 use crate::resource_server::api_key::{ApiKeyIdentity, ApiKeys, Presented};
-use crate::resource_server::bearer::BearerToken;
+use crate::resource_server::authorization_scheme::BearerToken;
 use crate::resource_server::error::BearerError;
 use crate::verification::InvalidToken;
 use crate::{metrics, telemetry};

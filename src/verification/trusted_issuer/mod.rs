@@ -1,6 +1,6 @@
 //! [`TrustedIssuer`]: the checks of RFC 9068 §4 and RFC 8725 §3 for the tokens of one issuer.
 
-mod every_use;
+mod cached_token_checks;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -3,15 +3,13 @@
 mod audiences;
 mod granted_scopes;
 mod hook;
-mod pending_grant;
 
 use std::time::Duration;
 
 use http::Extensions;
 use serde_json::{Map, Value};
 
-pub use self::hook::{GrantHook, GrantRefusal, HookFuture};
-pub use self::pending_grant::PendingGrant;
+pub use self::hook::{GrantHook, GrantRefusal, HookFuture, PendingGrant};
 use super::request::{RequestedScopes, TokenRequest};
 use crate::audience::Audience;
 use crate::authorization_server::authenticate::AuthenticatedClient;

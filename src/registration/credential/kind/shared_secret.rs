@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::CredentialKind;
 use crate::client_id::ClientId;
+use crate::crypto::constant_time_eq;
 use crate::keys::rotation::{KeyEncryptionKey, Sealed};
 use crate::keys::{HmacAlgorithm, check_hmac_secret};
 use crate::registration::{Credential, InvalidCredential};
@@ -141,7 +141,7 @@ fn context(client: &ClientId, label: &str) -> Vec<u8> {
 impl PartialEq for Form {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Plain(one), Self::Plain(other)) => one.as_slice().ct_eq(other).into(),
+            (Self::Plain(one), Self::Plain(other)) => constant_time_eq(one, other),
             (Self::Encrypted(one), Self::Encrypted(other)) => (&one.by, &one.text) == (&other.by, &other.text),
             _ => false,
         }

@@ -1,4 +1,4 @@
-//! [`BearerToken`]: reads the token of a request (RFC 6750 §2).
+//! [`BearerToken`]: reads the token of a request with the scheme `Bearer` (RFC 6750 §2), the only one that is supported.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;

@@ -1,5 +1,5 @@
-//! The checks that a token must pass at every use, also when its signature was verified before and the token is cached: issuer,
-//! audience, times and revocation.
+//! The checks that a cached token must pass again at every use, and a new one at its first: issuer, audience, times and
+//! revocation.
 
 use std::time::Duration;
 
