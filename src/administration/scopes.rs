@@ -7,6 +7,7 @@ use crate::scope::{Scope, Scopes};
 /// Only an administrator with [`administrators`](Self::administrators) can give one of them to a client, or change a client that
 /// has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "the scopes are not used until an administration has them"]
 pub struct AdministrationScopes {
     pub(super) read: Scope,
     pub(super) write: Scope,
@@ -25,25 +26,21 @@ impl Default for AdministrationScopes {
 
 impl AdministrationScopes {
     /// Returns the default scopes: `clients:read`, `clients:write` and `clients:administrators`.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Sets the scope for reading clients.
-    #[must_use]
     pub fn read(self, scope: Scope) -> Self {
         Self { read: scope, ..self }
     }
 
     /// Sets the scope for creating, changing and deleting clients.
-    #[must_use]
     pub fn write(self, scope: Scope) -> Self {
         Self { write: scope, ..self }
     }
 
     /// Sets the scope that is needed, in addition to the one for writing, for every change of an administrator.
-    #[must_use]
     pub fn administrators(self, scope: Scope) -> Self {
         Self { administrators: scope, ..self }
     }

@@ -53,6 +53,7 @@ const RESERVED: [&str; 7] =
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "the settings are not used until .build(), or until a layer is created with them"]
 pub struct ClientCredentials {
     issuer: String,
     client_id: String,
@@ -76,7 +77,6 @@ impl ClientCredentials {
     /// `client_secret_basic`; see [`ClientAuthentication`] for the other methods.
     ///
     /// Every value is checked by [`build`](Self::build).
-    #[must_use]
     pub fn new(
         issuer: impl Into<String>,
         client_id: impl Into<String>,
@@ -103,28 +103,24 @@ impl ClientCredentials {
 
     /// Requests tokens for this API, by an absolute URI (`resource`, RFC 8707 §2). It is sent with every request for a token.
     /// If it is an http or https URL, tokens may be sent to its origin. Call it again for several.
-    #[must_use]
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
         self.resources.push(resource.into());
         self
     }
 
     /// Requests this scope (RFC 6749 §3.3), in addition to those before. Without one, the issuer's default applies.
-    #[must_use]
     pub fn scope(mut self, scope: Scope) -> Self {
         self.scopes = self.scopes.with(&scope);
         self
     }
 
     /// Requests these scopes, in addition to those before.
-    #[must_use]
     pub fn scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.scopes = self.scopes.union(&scopes.into());
         self
     }
 
     /// Sends a further parameter with each request for a token, such as the `audience` of Auth0.
-    #[must_use]
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.parameters.push((name.into(), value.into()));
         self
@@ -132,7 +128,6 @@ impl ClientCredentials {
 
     /// Sets the URL of the token endpoint. By default it is discovered: the issuer's metadata (RFC 8414, or that of OpenID
     /// Connect Discovery) names it. Set it for issuers without metadata.
-    #[must_use]
     pub fn token_endpoint(mut self, url: impl Into<String>) -> Self {
         self.token_endpoint = Some(url.into());
         self
@@ -140,7 +135,6 @@ impl ClientCredentials {
 
     /// Sets the `aud` of client assertions. By default it is the issuer as the sole value (RFC 10070); some older servers
     /// expect the URL of their token endpoint.
-    #[must_use]
     pub fn assertion_audience(mut self, audience: impl Into<String>) -> Self {
         self.assertion_audience = Some(audience.into());
         self
@@ -168,7 +162,6 @@ impl ClientCredentials {
     /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn http_service<S, B>(mut self, service: S) -> Self
     where
         S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
@@ -186,7 +179,6 @@ impl ClientCredentials {
     ///
     /// Dangerous: an attacker on the network can read the credential and the tokens. It is for development, and for networks
     /// that encrypt underneath, such as a service mesh.
-    #[must_use]
     pub fn dangerous_plain_http(mut self) -> Self {
         self.outgoing.accept_plain_http();
         self
@@ -195,14 +187,12 @@ impl ClientCredentials {
     /// Sends requests for tokens through the proxy in `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. By default they are
     /// sent directly and these variables are ignored, since a request contains the credential. Requests to this machine never use
     /// the proxy. It cannot be combined with [`http_service`](Self::http_service).
-    #[must_use]
     pub fn use_environment_proxy(mut self) -> Self {
         self.outgoing.use_environment_proxy();
         self
     }
 
     /// Sets how long one request for a token may take: 10 s by default.
-    #[must_use]
     pub fn request_timeout(mut self, time: Duration) -> Self {
         self.outgoing.limits.time = time;
         self
@@ -210,7 +200,6 @@ impl ClientCredentials {
 
     /// Sets how long before its end a token is no longer sent: 5 s by default, and at most a tenth of its life. Increase it
     /// where the clocks of resource servers are ahead.
-    #[must_use]
     pub fn expiry_margin(mut self, time: Duration) -> Self {
         self.margin = time;
         self
@@ -218,7 +207,6 @@ impl ClientCredentials {
 
     /// Sets the life of tokens whose issuer does not name one (`expires_in`, RFC 6749 §5.1). By default such tokens are not
     /// reused: each call that needs a token waits for a new one.
-    #[must_use]
     pub fn assumed_lifetime(mut self, time: Duration) -> Self {
         self.assumed_life = Some(time);
         self
@@ -229,28 +217,24 @@ impl ClientCredentials {
     ///
     /// A 403 with `error="insufficient_scope"` in a `Bearer` challenge (RFC 6750 §3.1) names the scopes. If all of them are within
     /// this maximum, a token with them is requested, the request is repeated once with it, and later requests use it from the start.
-    #[must_use]
     pub fn max_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.max_scopes = Some(scopes.into());
         self
     }
 
     /// Sends an [event](crate::event) for each request for a token and for each refused token. None by default.
-    #[must_use]
     pub fn events(mut self, events: EventSender) -> Self {
         self.events = Some(events);
         self
     }
 
     /// Sets where the time comes from: the system by default.
-    #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
     /// Sets where the jitter and the `jti` of assertions come from: the system by default.
-    #[must_use]
     pub fn random(mut self, random: impl Random) -> Self {
         self.random = Arc::new(random);
         self

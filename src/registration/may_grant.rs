@@ -33,6 +33,7 @@ use crate::scope::{Scope, Scopes};
 /// By default it is empty. It does not make a client an administrator: for that, the client needs the scopes of the
 /// administration in addition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "it allows nothing until a client has it"]
 pub struct MayGrant {
     scopes: Scopes,
     audiences: Vec<Audience>,
@@ -42,26 +43,22 @@ pub struct MayGrant {
 
 impl MayGrant {
     /// Allows nothing yet.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Allows every scope, audience and workload, also those that do not exist yet. For the first administrator.
-    #[must_use]
     pub fn everything() -> Self {
         Self { everything: true, ..Self::default() }
     }
 
     /// Allows a scope in addition.
-    #[must_use]
     pub fn scope(mut self, scope: &Scope) -> Self {
         self.scopes = self.scopes.with(scope);
         self
     }
 
     /// Allows an audience in addition. It is compared code point by code point.
-    #[must_use]
     pub fn audience(mut self, audience: Audience) -> Self {
         if !self.audiences.contains(&audience) {
             self.audiences.push(audience);
@@ -71,7 +68,6 @@ impl MayGrant {
 
     /// Allows credentials for the JWT-SVIDs of a workload in addition. A pattern that ends with `/*` also allows each ID and each
     /// pattern below it.
-    #[must_use]
     pub fn workload(mut self, id: SpiffeId) -> Self {
         self.workloads.add_spiffe_id(id);
         self
@@ -79,7 +75,6 @@ impl MayGrant {
 
     /// Allows credentials for a workload of a platform in addition, with exactly this issuer and this subject. An
     /// administrator decides which claims such a credential requires.
-    #[must_use]
     pub fn platform_workload(mut self, issuer: impl Into<String>, subject: impl Into<String>) -> Self {
         self.workloads.add_subject(issuer.into(), subject.into());
         self
@@ -88,7 +83,6 @@ impl MayGrant {
     /// Allows credentials for the workloads of a platform whose subjects begin with this prefix in addition, such as
     /// `system:serviceaccount:team-a:`. The prefix ends at a `:` or `/` of the subject: `repo:team-a` allows
     /// `repo:team-a/app`, and not `repo:team-ab`. An empty prefix allows nothing.
-    #[must_use]
     pub fn platform_subject_prefix(mut self, issuer: impl Into<String>, prefix: impl Into<String>) -> Self {
         self.workloads.add_subject_prefix(issuer.into(), prefix.into());
         self

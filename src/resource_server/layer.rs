@@ -100,25 +100,23 @@ use crate::verification::{VerifiedToken, Verifier};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "a layer protects nothing until it wraps a service"]
 pub struct BearerAuthLayer {
     guard: Arc<Guard>,
 }
 
 impl BearerAuthLayer {
     /// Creates a layer that admits every token that the verifier accepts.
-    #[must_use]
     pub fn new(verifier: Verifier) -> Self {
         Self { guard: Arc::new(Guard::new(verifier)) }
     }
 
     /// Requires one more scope; a token must have all required scopes. None by default.
-    #[must_use]
     pub fn require_scope(self, scope: Scope) -> Self {
         self.require_scopes([scope])
     }
 
     /// Requires more scopes; a token must have all required scopes. None by default.
-    #[must_use]
     pub fn require_scopes(self, scopes: impl Into<Scopes>) -> Self {
         self.with(|guard| {
             guard.required.all_of(&scopes.into());
@@ -129,7 +127,6 @@ impl BearerAuthLayer {
     /// Requires at least one of these scopes, in addition to all [required](Self::require_scope) ones.
     ///
     /// An empty set refuses every request.
-    #[must_use]
     pub fn require_any_scope(self, scopes: impl Into<Scopes>) -> Self {
         self.with(|guard| guard.required.any_of(scopes.into()))
     }
@@ -149,7 +146,6 @@ impl BearerAuthLayer {
     ///     .require_scopes_for(http::Method::DELETE, Scope::from_static("invoices:delete"))
     /// # }
     /// ```
-    #[must_use]
     pub fn require_scopes_for(self, methods: impl Into<Methods>, scopes: impl Into<Scopes>) -> Self {
         self.with(|guard| guard.required.all_for(methods.into(), scopes.into()))
     }
@@ -172,7 +168,6 @@ impl BearerAuthLayer {
     /// })
     /// # }
     /// ```
-    #[must_use]
     pub fn policy(
         self,
         decide: impl Fn(&VerifiedToken, RequestHead<'_>) -> Result<(), PolicyError> + Send + Sync + 'static,
@@ -207,7 +202,6 @@ impl BearerAuthLayer {
     ///
     /// The remaining time is read once from the verifier's clock, and then measured by tokio, which must be running. When
     /// off, this setting costs nothing.
-    #[must_use]
     pub fn end_at_expiry(self) -> Self {
         self.with(|guard| guard.ends_at_expiry = true)
     }
@@ -218,14 +212,12 @@ impl BearerAuthLayer {
     /// [event](crate::event::Outcome::WouldReject). The wrapped service finds a [`VerifiedToken`] only if this layer or an
     /// outer one verified one, even if it would not have been sufficient; take it as `Option<VerifiedToken>` while this is on.
     /// Nothing [ends at expiry](Self::end_at_expiry). Extractors with requirements of their own still enforce them.
-    #[must_use]
     pub fn dangerous_only_report(self) -> Self {
         self.with(|guard| guard.only_reports = true)
     }
 
     /// Also admits requests without a bearer token, and without a [`VerifiedToken`](crate::VerifiedToken). Off by default. If
     /// there is a token, it must be valid and have the required scopes.
-    #[must_use]
     pub fn optional(self) -> Self {
         self.with(|guard| guard.optional = true)
     }
@@ -235,7 +227,6 @@ impl BearerAuthLayer {
     ///
     /// A layer that [only reports](Self::dangerous_only_report) also removes or marks a token that it would refuse. A token in
     /// the query is not removed, nor are credentials of another scheme that an [optional](Self::optional) layer admits.
-    #[must_use]
     pub fn remove_authorization(self) -> Self {
         self.with(|guard| guard.remove_authorization = true)
     }
@@ -244,7 +235,6 @@ impl BearerAuthLayer {
     ///
     /// Dangerous: URLs, and the tokens in them, end up in logs, browser histories and `Referer` headers. The wrapped service
     /// should set `Cache-Control: private` on its answers (§2.3).
-    #[must_use]
     pub fn dangerous_token_in_query(self) -> Self {
         self.with(|guard| guard.token_in_query = true)
     }
@@ -255,7 +245,6 @@ impl BearerAuthLayer {
     ///
     /// For a route that a forward-auth proxy asks: see [above](Self#behind-a-forward-auth-proxy). gRPC clients understand such
     /// an answer, too, since gRPC maps HTTP statuses to its own, but they get no message.
-    #[must_use]
     pub fn without_grpc_refusals(self) -> Self {
         self.with(|guard| guard.grpc_refusals = GrpcRefusals::Off)
     }
@@ -268,7 +257,6 @@ impl BearerAuthLayer {
     /// version of the request, such as `tonic_web::GrpcWebLayer`, which turns the answer back into gRPC-Web. If you can, put
     /// this layer outside of `GrpcWebLayer` instead. `GrpcWebLayer` leaves the status in the headers: for pages of other origins, CORS
     /// must then expose `grpc-status` and `grpc-message`, or a refused stream looks like an empty one.
-    #[must_use]
     pub fn dangerous_grpc_refusals_over_http1(self) -> Self {
         self.with(|guard| guard.grpc_refusals = GrpcRefusals::AnyVersion)
     }
@@ -283,7 +271,6 @@ impl BearerAuthLayer {
     ///
     /// If the verifier has [revocations](Verifier::revocations), the keys of a client are refused from the moment at which all
     /// its tokens are revoked, for example because it is disabled; see [`ApiKeys`].
-    #[must_use]
     pub fn api_keys(self, keys: ApiKeys) -> Self {
         keys.expect_requests();
         self.guard.verifier.revoked().for_each(|revocations| keys.follow(revocations));
@@ -319,7 +306,6 @@ impl BearerAuthLayer {
     /// })
     /// # }
     /// ```
-    #[must_use]
     pub fn refusal_body(
         self,
         write: impl Fn(&BearerError, &Extensions) -> RefusalBody + Send + Sync + 'static,
@@ -329,7 +315,6 @@ impl BearerAuthLayer {
 
     /// Sends [events](crate::event) to this sender. None by default. Each of several nested layers reports its own decision;
     /// give the sender to one of them.
-    #[must_use]
     pub fn events(self, events: EventSender) -> Self {
         self.with(|guard| guard.events = Some(events))
     }

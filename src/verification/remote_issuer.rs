@@ -32,6 +32,7 @@ use crate::uri::{self, PlainHttp};
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "the settings are not used until .connect() or .build()"]
 pub struct RemoteIssuer {
     issuer: Issuer,
     audience: Audience,
@@ -86,7 +87,6 @@ impl RemoteIssuer {
     /// Dangerous: an attacker on the network can replace the keys, and thereby forge every token. It is for development, and
     /// for networks that encrypt underneath, such as a service mesh. An `https` URL still never redirects to a plain one. The
     /// setting also applies to an [HTTP client of your own](Self::http_client).
-    #[must_use]
     pub fn dangerous_plain_http(mut self) -> Self {
         self.outgoing.accept_plain_http();
         self
@@ -97,7 +97,6 @@ impl RemoteIssuer {
     ///
     /// Requests to this machine (`localhost` and loopback addresses) never use the proxy. An
     /// [HTTP client of your own](Self::http_client) makes its own choice; combining both settings is an error.
-    #[must_use]
     pub fn use_environment_proxy(mut self) -> Self {
         self.outgoing.use_environment_proxy();
         self
@@ -105,28 +104,24 @@ impl RemoteIssuer {
 
     /// Accepts only keys for these algorithms. By default all supported ones, and a key without an `alg` is used for the first
     /// algorithm of its type (`RS256` for RSA). With this setting, it is used for each of these algorithms of its type.
-    #[must_use]
     pub fn algorithms(mut self, algorithms: impl Into<Vec<Algorithm>>) -> Self {
         self.algorithms = Some(algorithms.into());
         self
     }
 
     /// Sets an HTTP client of your own, for example with your own root certificates. By default the crate's own client.
-    #[must_use]
     pub fn http_client(mut self, client: impl HttpClient) -> Self {
         self.outgoing.set_client(client);
         self
     }
 
     /// Sets the clock. The system clock by default.
-    #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
     /// Sets the source of the jitter of fetches. The system's randomness by default.
-    #[must_use]
     pub fn random(mut self, random: impl Random) -> Self {
         self.random = Arc::new(random);
         self
@@ -134,14 +129,12 @@ impl RemoteIssuer {
 
     /// Sets the timeout for one document. 5 s by default. A request that needs keys waits for at most twice this time, for the
     /// fetch in flight and the one after it. Then it is answered 503 with `Retry-After: 1`.
-    #[must_use]
     pub fn fetch_timeout(mut self, time: Duration) -> Self {
         self.outgoing.limits.time = time;
         self
     }
 
     /// Sets how long [`connect`](Self::connect) tries. 30 s by default.
-    #[must_use]
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.patience = time;
         self
@@ -152,7 +145,6 @@ impl RemoteIssuer {
     ///
     /// Keys are fetched again after 70 to 80 % of this time at the latest, even if `Cache-Control` declares them fresh for
     /// longer (RFC 9111 §4.2 allows a cache to revalidate earlier).
-    #[must_use]
     pub fn oldest_keys(mut self, age: Duration) -> Self {
         self.policy.oldest = age.max(Policy::LEAST_OLDEST);
         self
@@ -161,7 +153,6 @@ impl RemoteIssuer {
     /// Sets the shortest time for which a fetched key set counts as fresh, even if `Cache-Control` sets less. 1 minute by default,
     /// and at least 1 second. Keys are fetched again after 70 to 80 % of it at the earliest. Lower it for an issuer that rotates
     /// its keys within minutes.
-    #[must_use]
     pub fn least_freshness(mut self, time: Duration) -> Self {
         self.policy.least_fresh = time.max(Duration::from_secs(1)).min(self.policy.most_fresh);
         self
@@ -172,7 +163,6 @@ impl RemoteIssuer {
     /// issued before the fetch are refused, and newer ones are answered 503.
     ///
     /// It bounds the load that arbitrary callers can put on the issuer, and how long a token with a new key waits meanwhile.
-    #[must_use]
     pub fn unknown_key_cooldown(mut self, time: Duration) -> Self {
         self.policy.unknown.every = time;
         self
@@ -182,7 +172,6 @@ impl RemoteIssuer {
     /// [cooldown](Self::unknown_key_cooldown).
     ///
     /// With more than one, a token with a random `kid` does not delay the fetch of a new key.
-    #[must_use]
     pub fn unknown_key_burst(mut self, fetches: u32) -> Self {
         self.policy.unknown.burst = fetches;
         self
@@ -190,7 +179,6 @@ impl RemoteIssuer {
 
     /// Sets how often tokens with a known `kid` and a wrong signature may cause a fetch, since the issuer may have replaced the
     /// key under that name. Once per 60 s by default. In between, such tokens are refused.
-    #[must_use]
     pub fn failed_signature_cooldown(mut self, time: Duration) -> Self {
         self.policy.signatures.every = time;
         self

@@ -54,6 +54,7 @@ use crate::scope::Scopes;
 /// ```
 #[derive(Clone)]
 #[allow(clippy::struct_excessive_bools)] // each is a difference of its own
+#[must_use = "a profile is not used until a verifier has it"]
 pub struct TokenProfile {
     jwt_type: bool,
     foreign_keys: bool,
@@ -105,7 +106,6 @@ impl TokenProfile {
     ///
     /// The type prevents an ID token from being used as an access token (RFC 8725 §3.11). Without it, another check must do so:
     /// an audience that only access tokens have, or a [required claim](Self::require_claim).
-    #[must_use]
     pub fn jwt_type(mut self) -> Self {
         self.jwt_type = true;
         self
@@ -113,7 +113,6 @@ impl TokenProfile {
 
     /// Ignores `jku`, `jwk` and `x5u` in a header. They are refused by default. Some issuers always send one. They are never
     /// followed.
-    #[must_use]
     pub fn ignore_foreign_keys(mut self) -> Self {
         self.foreign_keys = true;
         self
@@ -121,7 +120,6 @@ impl TokenProfile {
 
     /// Sets the claims that may name the client, instead of `client_id`. The first one present counts. Common are `azp`,
     /// `appid`, `cid`, `sub`, and `aud` if it names one client.
-    #[must_use]
     pub fn client_id_in<N: Into<String>>(mut self, claims: impl IntoIterator<Item = N>) -> Self {
         self.client_id = claims.into_iter().map(Into::into).collect();
         self
@@ -129,21 +127,18 @@ impl TokenProfile {
 
     /// Sets the claims that contain scopes, instead of `scope`. All that are present count, as strings of scopes or as arrays.
     /// Common are `scp` and `scopes`.
-    #[must_use]
     pub fn scopes_in<N: Into<String>>(mut self, claims: impl IntoIterator<Item = N>) -> Self {
         self.scopes = claims.into_iter().map(Into::into).collect();
         self
     }
 
     /// Adds scopes that follow from other claims, such as roles and groups. `map` gets the claims as a JSON object.
-    #[must_use]
     pub fn map_scopes(mut self, map: impl Fn(&Value) -> Scopes + Send + Sync + 'static) -> Self {
         self.map_scopes = Some(Arc::new(map));
         self
     }
 
     /// Sets the names of this API in `aud`, if they differ from the verifier's audience. `aud` must contain one of them.
-    #[must_use]
     pub fn audience_named<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.audience = AudienceRule::Named(names.into_iter().map(Into::into).collect());
         self
@@ -151,14 +146,12 @@ impl TokenProfile {
 
     /// Accepts any `aud`, or none, and admits only these clients instead: for issuers whose tokens do not name the API.
     /// A token that such a client obtained for another API is accepted here, too.
-    #[must_use]
     pub fn clients_instead_of_audience<N: Into<String>>(mut self, clients: impl IntoIterator<Item = N>) -> Self {
         self.audience = AudienceRule::Clients(clients.into_iter().map(Into::into).collect());
         self
     }
 
     /// Requires a claim with this value, such as `token_use` with the value `access`.
-    #[must_use]
     pub fn require_claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.required.push((name.into(), value.into()));
         self
@@ -171,7 +164,6 @@ impl TokenProfile {
     /// Dangerous: nothing checks that the caller has the key (RFC 9449 §7.1) or the certificate (RFC 8705 §3). A stolen token
     /// is accepted, which is what the issuer meant to prevent. Use it only if a part in front of this service checks the
     /// binding.
-    #[must_use]
     pub fn dangerous_accept_bound_tokens(mut self) -> Self {
         self.accepts_bound_tokens = true;
         self
@@ -179,7 +171,6 @@ impl TokenProfile {
 
     /// Accepts tokens without a `jti`. Their [`token_id`](crate::verification::VerifiedToken::token_id) is empty, and they
     /// cannot be revoked individually.
-    #[must_use]
     pub fn without_token_id(mut self) -> Self {
         self.without_token_id = true;
         self
@@ -187,7 +178,6 @@ impl TokenProfile {
 
     /// Accepts tokens without a `sub`, or with an empty one. Their [`subject`](crate::verification::VerifiedToken::subject) is
     /// the client.
-    #[must_use]
     pub fn without_subject(mut self) -> Self {
         self.without_subject = true;
         self
@@ -195,7 +185,6 @@ impl TokenProfile {
 
     /// Accepts tokens without an `iss`. The key alone identifies the issuer, so no other issuer may use it. A verifier of
     /// [several issuers](crate::verification::Verifier::or) refuses such tokens, since it could not choose.
-    #[must_use]
     pub fn without_token_issuer(mut self) -> Self {
         self.without_issuer = true;
         self

@@ -27,7 +27,6 @@ impl AuthorizationServerBuilder {
     /// });
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn peer_address(mut self, find: impl Fn(&Extensions) -> Option<IpAddr> + Send + Sync + 'static) -> Self {
         self.peer.find(find);
         self
@@ -36,7 +35,6 @@ impl AuthorizationServerBuilder {
     /// Sets the proxies whose information about a caller's address is trusted. Failed attempts are counted by that
     /// address. None by default: the [peer's address](Self::peer_address) counts. Trusted proxies require
     /// [`peer_address`](Self::peer_address). See [`TrustedProxies`] for the rules.
-    #[must_use]
     pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
         self.peer.trust(proxies);
         self
@@ -44,7 +42,6 @@ impl AuthorizationServerBuilder {
 
     /// Sets how long answers of the client store are cached; see [`ClientCacheLimits`] for the defaults. `None` turns
     /// the cache off.
-    #[must_use]
     pub fn client_cache(mut self, limits: impl Into<Option<ClientCacheLimits>>) -> Self {
         self.client_cache = limits.into();
         self
@@ -53,7 +50,6 @@ impl AuthorizationServerBuilder {
     /// Accepts client authentication by signed assertions, `private_key_jwt` (RFC 7523, RFC 10070), at the token,
     /// introspection and revocation endpoints; see [`ClientAssertions`] for the settings. Off by default, because it needs
     /// a log of used assertions that all replicas share.
-    #[must_use]
     pub fn client_assertions(mut self, settings: ClientAssertions) -> Self {
         self.rules.accepted = settings.accepted();
         self.assertions = Some(settings);
@@ -61,7 +57,6 @@ impl AuthorizationServerBuilder {
     }
 
     /// Sets the limits on failed attempts; see [`AttemptLimits`] for the defaults.
-    #[must_use]
     pub fn attempt_limits(mut self, limits: AttemptLimits) -> Self {
         self.limits = limits;
         self
@@ -83,7 +78,6 @@ impl AuthorizationServerBuilder {
     /// secrets from at least three of them. All callers without a known address are one network. An attacker with many
     /// networks gets one share for each.
     #[cfg(feature = "argon2")]
-    #[must_use]
     pub fn slow_checks(mut self, at_once: usize, queued: usize) -> Self {
         self.slow_checks = (at_once.clamp(1, MAX_SLOW_CHECKS), queued.min(MAX_SLOW_CHECKS));
         self
@@ -115,7 +109,6 @@ impl AuthorizationServerBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[cfg(feature = "argon2")]
-    #[must_use]
     pub fn slow_checks_on(mut self, run: impl Fn(Box<dyn FnOnce() + Send>) + Send + Sync + 'static) -> Self {
         self.check_place = crate::authorization_server::authenticate::CheckPlace::new(run);
         self
@@ -139,7 +132,6 @@ impl AuthorizationServerBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[cfg(feature = "legacy_hashes")]
-    #[must_use]
     pub fn upgrade_hashes(mut self, store: impl crate::store::ClientAdmin) -> Self {
         self.upgrade_hashes = Some(std::sync::Arc::new(store));
         self
@@ -163,7 +155,6 @@ impl AuthorizationServerBuilder {
     ///
     /// If such a secret can be guessed after all, only the limit on concurrent checks slows the guesses down.
     #[cfg(feature = "legacy_hashes")]
-    #[must_use]
     pub fn imported_secrets_are_random(mut self) -> Self {
         self.imported_are_random = true;
         self

@@ -14,7 +14,6 @@ impl AuthorizationServerBuilder {
     /// Sets the base URL of the endpoints in the metadata, as clients see it. The default is the issuer's scheme and
     /// authority. Set it if clients reach the endpoints at another host than the issuer's. If a proxy removes the
     /// issuer's path, [`proxy_strips_issuer_path`](Self::proxy_strips_issuer_path) is sufficient.
-    #[must_use]
     pub fn public_url(mut self, url: impl Into<String>) -> Self {
         self.public_url = Some(url.into());
         self
@@ -31,7 +30,6 @@ impl AuthorizationServerBuilder {
     /// The metadata path does not change. RFC 8414 §3.1 puts the metadata at
     /// `/.well-known/oauth-authorization-server/auth`, which does not begin with the issuer's path. An issuer without a
     /// path is an error.
-    #[must_use]
     pub fn proxy_strips_issuer_path(mut self) -> Self {
         self.paths.stripped = true;
         self
@@ -39,7 +37,6 @@ impl AuthorizationServerBuilder {
 
     /// Sets the path of the token endpoint, as this server receives it. The default is `/token` below the issuer's
     /// path. `None` turns the endpoint off, for a listener that serves only the key set and the metadata.
-    #[must_use]
     pub fn token_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
         self.paths.token = PathSetting::new(path.into());
         self
@@ -51,7 +48,6 @@ impl AuthorizationServerBuilder {
     /// The server supports no grant that uses it, and answers GET and POST with 400 `unsupported_response_type`. Some
     /// clients, such as the MCP SDKs for TypeScript, Python and Rust, refuse metadata without an
     /// `authorization_endpoint`, even if they use only client credentials.
-    #[must_use]
     pub fn authorization_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
         self.paths.authorization = PathSetting::new(path.into());
         self
@@ -61,7 +57,6 @@ impl AuthorizationServerBuilder {
     /// server has [revocations](Self::revocations), otherwise none. `None` turns the endpoint off.
     ///
     /// A client authenticates as at the token endpoint, and revokes one of its own tokens.
-    #[must_use]
     pub fn revocation_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
         self.paths.revocation = PathSetting::new(path.into());
         self
@@ -74,7 +69,6 @@ impl AuthorizationServerBuilder {
     /// A client authenticates as at the token endpoint, and may introspect tokens for the audiences listed in
     /// [`Client::introspects`](crate::Client::introspects). A client that sends
     /// `Accept: application/token-introspection+jwt` gets a signed answer (RFC 9701).
-    #[must_use]
     pub fn introspection_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
         self.paths.introspection = PathSetting::new(path.into());
         self
@@ -82,7 +76,6 @@ impl AuthorizationServerBuilder {
 
     /// Sets the path of the key set. The default is `/.well-known/jwks.json` below the issuer's path. `None` turns it
     /// off.
-    #[must_use]
     pub fn jwks_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
         self.paths.jwks = PathSetting::new(path.into());
         self
@@ -90,7 +83,6 @@ impl AuthorizationServerBuilder {
 
     /// Sets the path of the metadata. The default is the path of RFC 8414 §3.1:
     /// `/.well-known/oauth-authorization-server`, followed by the issuer's path. `None` turns it off.
-    #[must_use]
     pub fn metadata_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
         self.paths.metadata = PathSetting::new(path.into());
         self
@@ -108,7 +100,6 @@ impl AuthorizationServerBuilder {
     /// let builder = builder.response_types_supported(None::<&str>);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn response_types_supported(mut self, types: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.response_types = types.into_iter().map(Into::into).collect();
         self
@@ -116,21 +107,18 @@ impl AuthorizationServerBuilder {
 
     /// Allows web pages of any origin to read the key set and the metadata (`Access-Control-Allow-Origin: *`). Off by
     /// default. Other endpoints are not affected: web pages must not have client secrets.
-    #[must_use]
     pub fn cross_origin_documents(mut self) -> Self {
         self.documents.cross_origin = true;
         self
     }
 
     /// Sets the maximum size of a request body, in bytes. The default is 64 KiB. A larger body gets 413.
-    #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limits.bytes = bytes;
         self
     }
 
     /// Sets the maximum time in which a request body must arrive. The default is 10 seconds. A slower body gets 408.
-    #[must_use]
     pub fn body_timeout(mut self, time: Duration) -> Self {
         self.body_limits.time = time;
         self
@@ -164,7 +152,6 @@ impl AuthorizationServerBuilder {
     ///     .build()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn refusal_body(
         mut self,
         write: impl Fn(&TokenError, &Extensions) -> RefusalBody + Send + Sync + 'static,
@@ -176,7 +163,6 @@ impl AuthorizationServerBuilder {
     /// Sets how long caches may keep the key set and the metadata, in whole seconds. The default is 5 minutes. Publish
     /// a new key for at least this time before it signs. A [managed ring](crate::keys::rotation) does this automatically: its
     /// own `max_age` applies to the key set.
-    #[must_use]
     pub fn documents_max_age(mut self, max_age: Duration) -> Self {
         self.documents.max_age = max_age;
         self

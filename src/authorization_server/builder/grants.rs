@@ -15,7 +15,6 @@ impl AuthorizationServerBuilder {
     /// Without [revocations](Self::revocations), a token cannot be revoked, so a client that loses its rights keeps
     /// them for this time. Clients renew tokens automatically, so a short lifetime costs only a few additional
     /// requests.
-    #[must_use]
     pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
@@ -45,7 +44,6 @@ impl AuthorizationServerBuilder {
     ///     .build()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn reuse_tokens(mut self, percent: u8) -> Self {
         self.reuse_percent = Some(percent);
         self
@@ -53,7 +51,6 @@ impl AuthorizationServerBuilder {
 
     /// Sets the default scopes (RFC 6749 §3.3). They apply to a request without `scope`, from a client without default
     /// scopes of its own; the client gets those that it is allowed to have. None by default.
-    #[must_use]
     pub fn default_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.default_scopes = scopes.into();
         self
@@ -61,7 +58,6 @@ impl AuthorizationServerBuilder {
 
     /// Sets the audience of clients without audiences, as an absolute URI. There is no default, and each client must
     /// list at least one.
-    #[must_use]
     pub fn default_audience(mut self, audience: impl AsRef<str>) -> Self {
         self.rules.default_audience = self.keep(audience.as_ref());
         self
@@ -70,7 +66,6 @@ impl AuthorizationServerBuilder {
     /// Sets all scopes that exist. A client that lists any other scope is invalid, and is reported as described in
     /// [`ClientRules`](crate::registration::ClientRules). A [grant hook](Self::grant_hook) cannot grant any other scope. By default, every scope that a
     /// client lists exists.
-    #[must_use]
     pub fn known_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.rules.known_scopes = Some(scopes.into());
         self
@@ -79,7 +74,6 @@ impl AuthorizationServerBuilder {
     /// Adds an audience that exists, as an absolute URI. A client that lists any other audience is invalid, and is
     /// reported as described in [`ClientRules`](crate::registration::ClientRules). By default, if no resource is added, every audience that a client
     /// lists exists.
-    #[must_use]
     pub fn resource(mut self, audience: impl AsRef<str>) -> Self {
         self.add_resource(audience.as_ref(), None);
         self
@@ -91,7 +85,6 @@ impl AuthorizationServerBuilder {
     ///
     /// All spellings of a resource that are equal by RFC 3986 §6.2.2 and §6.2.3, such as `https://a.example` and
     /// `https://a.example/`, need the same scopes.
-    #[must_use]
     pub fn resource_with_scopes(mut self, audience: impl AsRef<str>, scopes: impl Into<Scopes>) -> Self {
         self.add_resource(audience.as_ref(), Some(scopes.into()));
         self
@@ -114,14 +107,12 @@ impl AuthorizationServerBuilder {
     /// absolute URI. A request with both parameters that name different resources is refused with `invalid_target`.
     /// Without this option, the parameter is ignored, as RFC 6749 §3.2 requires for unrecognized parameters, with a log
     /// line and the event [`AudienceParameterIgnored`](crate::event::Outcome::AudienceParameterIgnored).
-    #[must_use]
     pub fn accept_audience_parameter(mut self) -> Self {
         self.accepts_audience = true;
         self
     }
 
     /// Sets your own policy, which decides each grant; see [`GrantHook`]. None by default.
-    #[must_use]
     pub fn grant_hook(mut self, hook: impl GrantHook) -> Self {
         self.hook = Some(Box::new(hook));
         self

@@ -31,6 +31,7 @@ use crate::uri::PlainHttp;
 ///
 /// Setters do not fail. [`build`](Self::build) returns the first error.
 #[derive(Debug)]
+#[must_use = "the settings are not used until .build()"]
 pub struct AuthorizationServerBuilder {
     issuer: String,
     plain_http: PlainHttp,
@@ -113,7 +114,6 @@ impl AuthorizationServerBuilder {
     ///
     /// Dangerous: an attacker on the network can read secrets and tokens, and can replace the keys that verify tokens.
     /// Use it only for development, and on networks that encrypt traffic on a lower layer, such as a service mesh.
-    #[must_use]
     pub fn dangerous_plain_http(mut self) -> Self {
         self.plain_http = PlainHttp::AnyHost;
         self
@@ -136,7 +136,6 @@ impl AuthorizationServerBuilder {
     /// 6. A token is issued at most 5 seconds after the client store confirmed its client. A request that takes longer,
     ///    because of a [grant hook](Self::grant_hook) or a slow secret check, gets 503. So the revocation of a disabled
     ///    client covers all of its tokens.
-    #[must_use]
     pub fn revocations(mut self, revocations: Revocations) -> Self {
         self.revocations = Some(revocations);
         self
@@ -158,14 +157,12 @@ impl AuthorizationServerBuilder {
     /// with ES256 or EdDSA. So with these algorithms a short queue saves no work, and refuses requests that the server
     /// could have served. Use as many places as there are connections, and limit the connections in front of the
     /// process.
-    #[must_use]
     pub fn token_queue(mut self, waiting: usize) -> Self {
         self.token_queue = Some(waiting);
         self
     }
 
     /// Sends [events](crate::event) to this sender. None by default.
-    #[must_use]
     pub fn events(mut self, events: EventSender) -> Self {
         self.events = Some(events);
         self
@@ -173,14 +170,12 @@ impl AuthorizationServerBuilder {
 
     /// Sets the timeout of calls to the client store and to the [grant hook](Self::grant_hook). The default is 2
     /// seconds. On timeout, the caller gets 503.
-    #[must_use]
     pub fn store_timeout(mut self, time: Duration) -> Self {
         self.store_timeout = time;
         self
     }
 
     /// Sets the source of the time. The default is the operating system's clock.
-    #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
@@ -188,7 +183,6 @@ impl AuthorizationServerBuilder {
 
     /// Sets the source of token ids. The default is the cryptographic backend, which generates the ids of 16 tokens per
     /// call.
-    #[must_use]
     pub fn random(mut self, random: impl Random) -> Self {
         self.random = Arc::new(random);
         self

@@ -12,7 +12,6 @@ use crate::secret::{SecretError, StoredSecret};
 impl Client {
     /// Adds a secret. All secrets are accepted, so a client can change to a new one while the old one still works. The
     /// label is a number. To set the label and an expiry, use [`registered_secret`](Self::registered_secret).
-    #[must_use]
     pub fn secret<S>(mut self, secret: S) -> Self
     where
         S: TryInto<StoredSecret, Error: Into<SecretError>>,
@@ -25,7 +24,6 @@ impl Client {
     }
 
     /// Adds a secret with a label and, optionally, times.
-    #[must_use]
     pub fn registered_secret(mut self, secret: RegisteredSecret) -> Self {
         self.check_label(secret.label(), "secret");
         self.client.secrets.push(secret);
@@ -33,7 +31,6 @@ impl Client {
     }
 
     /// Adds a credential other than a secret. All credentials and secrets are accepted, each by its own method.
-    #[must_use]
     pub fn credential(mut self, credential: Credential) -> Self {
         let credential = match credential.label() {
             "" => credential.labelled(self.client.free_label()),
@@ -51,7 +48,6 @@ impl Client {
     ///
     /// The ciphertext is bound to the ids of the client and of the credential (AES-256-GCM). The server needs the same key; see
     /// [`ClientAssertions::client_secret_jwt_with`](crate::authorization_server::ClientAssertions::client_secret_jwt_with).
-    #[must_use]
     pub fn encrypt_secrets(mut self, key: &KeyEncryptionKey) -> Self {
         let Ok(id) = &self.id else { return self };
         for credential in self.client.credentials.iter_mut().flat_map(|credentials| &mut credentials.list) {
@@ -64,7 +60,6 @@ impl Client {
     }
 
     /// Removes the credential with this label. Does nothing if the client has no such credential.
-    #[must_use]
     pub fn without_credential(mut self, label: &str) -> Self {
         if let Some(credentials) = &mut self.client.credentials {
             credentials.list.retain(|own| own.label() != label);
@@ -75,7 +70,6 @@ impl Client {
     /// Fetches the keys at the client's [URLs](Credential::jwks_uri) anew: keys that were fetched before this time are not
     /// used any more. So a key that the client removed is refused as soon as a replica learns of this change, and not only
     /// when its set expires. Use the current time.
-    #[must_use]
     pub fn refresh_keys(mut self, time: SystemTime) -> Self {
         if let Some(credentials) = &mut self.client.credentials {
             for credential in &mut credentials.list {
@@ -94,14 +88,12 @@ impl Client {
     /// URL of the token endpoint, as RFC 7523 §3 suggested, and some sign assertions for an hour. Each use is reported by
     /// the event [`LegacyAssertionUsed`](crate::event::Outcome::LegacyAssertionUsed) and counted, so that you see which
     /// clients still need it.
-    #[must_use]
     pub fn legacy_assertions_until(mut self, time: SystemTime) -> Self {
         self.client.credentials.get_or_insert_default().legacy_until = Some(UnixTime::at(time));
         self
     }
 
     /// Removes the permission for [older assertions](Self::legacy_assertions_until).
-    #[must_use]
     pub fn without_legacy_assertions(mut self) -> Self {
         if let Some(credentials) = &mut self.client.credentials {
             credentials.legacy_until = None;
@@ -131,7 +123,6 @@ impl Client {
     }
 
     /// Replaces the secret with the same label at its position, or adds it.
-    #[must_use]
     pub fn replace_secret(mut self, secret: RegisteredSecret) -> Self {
         match self.client.secrets.iter_mut().find(|own| own.label() == secret.label()) {
             Some(own) => *own = secret,
@@ -141,7 +132,6 @@ impl Client {
     }
 
     /// Removes the secret with this label.
-    #[must_use]
     pub fn without_secret(mut self, label: &str) -> Self {
         self.client.secrets.retain(|own| own.label() != label);
         self
@@ -151,7 +141,6 @@ impl Client {
     /// `token_endpoint_auth_method` of RFC 7591. For secrets the default is `client_secret_basic`, and no other method is
     /// accepted for them. Each other [credential](Self::credential) has its own method, so it need not be set: a method
     /// that contradicts the credentials is an error.
-    #[must_use]
     pub fn authentication(mut self, method: ClientAuthMethod) -> Self {
         self.method = Some(method);
         self

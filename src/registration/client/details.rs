@@ -12,7 +12,6 @@ use crate::registration::{Details, MayGrant};
 impl Client {
     /// Sets the name of the client, for people (`client_name` of RFC 7591 §2). It has at most 256 bytes in one line. By default
     /// a client has none.
-    #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         let name = name.into();
         if keep(check_name(&name), &mut self.mistake).is_some() {
@@ -22,7 +21,6 @@ impl Client {
     }
 
     /// Removes the [name](Self::name).
-    #[must_use]
     pub fn without_name(mut self) -> Self {
         self.details().name = None;
         self
@@ -30,7 +28,6 @@ impl Client {
 
     /// Sets the free metadata: texts that only people and other programs read, such as the team that owns the client. At most 64
     /// entries and 4 KiB, with keys of up to 64 bytes. Replaces all earlier entries.
-    #[must_use]
     pub fn metadata(mut self, entries: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Self {
         let entries = entries.into_iter().map(|(key, value)| (key.into(), value.into())).collect::<BTreeMap<_, _>>();
         if keep(check_metadata(&entries), &mut self.mistake).is_some() {
@@ -40,7 +37,6 @@ impl Client {
     }
 
     /// Sets when the client was registered, in whole seconds (`client_id_issued_at` of RFC 7591 §3.2.1).
-    #[must_use]
     pub fn issued_at(mut self, time: SystemTime) -> Self {
         self.details().issued_at = Some(UnixTime::at(time));
         self
@@ -48,14 +44,12 @@ impl Client {
 
     /// Sets the scopes, audiences and workloads that the client may give to other clients, as an administrator of an
     /// [administration API](crate::administration). By default it may give none.
-    #[must_use]
     pub fn may_grant(mut self, may_grant: MayGrant) -> Self {
         self.details().may_grant = Some(may_grant);
         self
     }
 
     /// Removes [`may_grant`](Self::may_grant).
-    #[must_use]
     pub fn without_may_grant(mut self) -> Self {
         self.details().may_grant = None;
         self

@@ -41,6 +41,7 @@ use crate::token_lifetime::TokenLifetime;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "the registration is not checked until .register()"]
 pub struct Client {
     /// The id, or the error for a malformed one with the original text.
     id: Result<ClientId, ClientError>,
@@ -103,7 +104,6 @@ impl Client {
     }
 
     /// Returns a registration for changing a registered client; see also [`RegisteredClient::edit`].
-    #[must_use]
     pub fn from_registered(client: RegisteredClient) -> Self {
         let had = client.credential_numbers();
         let RegisteredClient { id, registration } = client;
@@ -115,7 +115,6 @@ impl Client {
     ///
     /// Do not use a value that could be the id of a user; see
     /// [`VerifiedToken::subject`](crate::VerifiedToken::subject).
-    #[must_use]
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         let subject = subject.into();
         let checked = if subject.is_empty() {
@@ -128,28 +127,24 @@ impl Client {
     }
 
     /// Removes the [subject](Self::subject): the `sub` of the client's tokens is its id again.
-    #[must_use]
     pub fn without_subject(mut self) -> Self {
         self.client.subject = None;
         self
     }
 
     /// Sets the lifetime of the client's tokens, in whole seconds. The default is the server's.
-    #[must_use]
     pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
         self.client.token_lifetime = keep(TokenLifetime::new(lifetime), &mut self.mistake);
         self
     }
 
     /// Removes the [lifetime](Self::token_lifetime): the server's applies again.
-    #[must_use]
     pub fn without_token_lifetime(mut self) -> Self {
         self.client.token_lifetime = None;
         self
     }
 
     /// Lets the client authenticate but get no tokens: a token request gets `unauthorized_client`.
-    #[must_use]
     pub fn without_grant(self) -> Self {
         self.grant(false)
     }
@@ -157,20 +152,17 @@ impl Client {
     /// Sets whether the client may get tokens by the client-credentials grant. The default is `true`. If a registered
     /// client had neither the grant nor an audience, add an [audience](Self::audience) or [the server's
     /// default](Self::server_default_audience) together with the grant.
-    #[must_use]
     pub fn grant(mut self, allowed: bool) -> Self {
         self.client.may_use_grant = allowed;
         self
     }
 
     /// Disables the client: its registration is kept, but its authentication fails.
-    #[must_use]
     pub fn disabled(self) -> Self {
         self.enabled(false)
     }
 
     /// Sets whether the client may authenticate. The default is `true`.
-    #[must_use]
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.client.enabled = enabled;
         self
@@ -236,7 +228,6 @@ impl RegisteredClient {
     /// assert_eq!(client.scopes().as_str(), "read");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn edit(&self) -> Client {
         Client::from_registered(self.clone())
     }

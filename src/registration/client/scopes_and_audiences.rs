@@ -9,7 +9,6 @@ use crate::scope::{Scope, Scopes};
 /// Settings for the scopes and audiences of the client.
 impl Client {
     /// Adds a scope that the client may get. A new client has no scopes.
-    #[must_use]
     pub fn scope(mut self, scope: Scope) -> Self {
         self.added.push(scope);
         self
@@ -23,7 +22,6 @@ impl Client {
     }
 
     /// Sets the scopes that the client may get. Replaces all scopes that were set or [added](Self::scope) before.
-    #[must_use]
     pub fn scopes(mut self, scopes: impl IntoIterator<Item = Scope>) -> Self {
         self.added.clear();
         self.client.scopes = scopes.into_iter().collect();
@@ -32,7 +30,6 @@ impl Client {
 
     /// Removes a scope, also from the [default scopes](Self::default_scopes). Does nothing if the client does not have
     /// the scope.
-    #[must_use]
     pub fn without_scope(mut self, scope: &Scope) -> Self {
         self.gather_scopes();
         self.client.scopes = self.client.scopes.without(scope);
@@ -42,14 +39,12 @@ impl Client {
 
     /// Sets the scopes of a request without `scope` (RFC 6749 §3.3). By default these are the server's default scopes
     /// that the client may get.
-    #[must_use]
     pub fn default_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.client.default_scopes = Some(scopes.into());
         self
     }
 
     /// Removes the [default scopes](Self::default_scopes): the server's default scopes apply again.
-    #[must_use]
     pub fn without_default_scopes(mut self) -> Self {
         self.client.default_scopes = None;
         self
@@ -57,7 +52,6 @@ impl Client {
 
     /// Adds an audience that the client may get, as an absolute URI (RFC 8707 §2). A client that never had an audience
     /// gets the server's default audience.
-    #[must_use]
     pub fn audience(mut self, audience: impl AsRef<str>) -> Self {
         add_audience(&mut self.client.audiences, audience.as_ref(), &mut self.mistake);
         self.is_limited |= !self.client.audiences.is_empty();
@@ -68,7 +62,6 @@ impl Client {
     /// before, and removes the [default audience](Self::default_audience) if it is no longer in the list.
     ///
     /// An empty list removes all audiences; see [`without_audience`](Self::without_audience) for the consequences.
-    #[must_use]
     pub fn audiences(mut self, audiences: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.client.audiences = parse_audiences(audiences, &mut self.mistake);
         let audiences = &self.client.audiences;
@@ -96,7 +89,6 @@ impl Client {
     /// assert!(client.edit().server_default_audience().register().is_ok());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn without_audience(mut self, audience: impl AsRef<str>) -> Self {
         let is_another = |own: &Audience| own != audience.as_ref();
         self.client.audiences.retain(is_another);
@@ -106,7 +98,6 @@ impl Client {
 
     /// Removes all audiences, so that the client gets the server's default audience, and no other. This is the state of
     /// a new client without audiences.
-    #[must_use]
     pub fn server_default_audience(mut self) -> Self {
         self.client.audiences.clear();
         self.client.default_audience = None;
@@ -116,14 +107,12 @@ impl Client {
 
     /// Adds an audience that the client may get, and makes it the default for requests without `resource`. Only needed
     /// for a client with several audiences: a single audience is always the default.
-    #[must_use]
     pub fn default_audience(mut self, audience: impl AsRef<str>) -> Self {
         self.client.default_audience = audience.as_ref().parse().ok();
         self.audience(audience)
     }
 
     /// Unsets the [default audience](Self::default_audience), but keeps the audience itself.
-    #[must_use]
     pub fn without_default_audience(mut self) -> Self {
         self.client.default_audience = None;
         self
@@ -131,7 +120,6 @@ impl Client {
 
     /// Adds an audience whose tokens the client may introspect (RFC 7662 §4), for a client that serves that API and
     /// receives its tokens. By default the list is empty, and the client may not use the introspection endpoint.
-    #[must_use]
     pub fn introspects(mut self, audience: impl AsRef<str>) -> Self {
         add_audience(&mut self.client.introspects, audience.as_ref(), &mut self.mistake);
         self
@@ -145,7 +133,6 @@ impl Client {
 
     /// Removes an audience whose tokens the client may [introspect](Self::introspects). Does nothing if the audience is
     /// not in the list.
-    #[must_use]
     pub fn without_introspects(mut self, audience: impl AsRef<str>) -> Self {
         self.client.introspects.retain(|own| own != audience.as_ref());
         self

@@ -70,6 +70,7 @@ const GENERATED: &str = "tcc_";
 /// # }
 /// ```
 #[derive(Clone)]
+#[must_use = "the keys are not used until a layer has them"]
 pub struct ApiKeys(pub(super) Arc<Inner>);
 
 #[derive(Clone)]
@@ -98,7 +99,6 @@ pub struct InvalidApiKey(String);
 
 impl ApiKeys {
     /// Creates an empty set. From `end` on, by the clock of the verifier, no key is accepted.
-    #[must_use]
     pub fn until(end: SystemTime) -> Self {
         Self(Arc::new(Inner {
             end,
@@ -186,14 +186,12 @@ impl ApiKeys {
 
     /// Adds a function that recognizes the keys of one kind, for keys without a [prefix](Self::prefix), for example by their length
     /// and characters. Opaque tokens must not match: they would be refused.
-    #[must_use]
     pub fn format(self, is_key: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.with(|keys| keys.formats.push(Arc::new(is_key)))
     }
 
     /// Sets how many wrong keys per minute and address get 401. Further ones get 429 with `Retry-After`. The default is 100, as
     /// for wrong random secrets at the token endpoint. The right key always passes.
-    #[must_use]
     pub fn wrong_keys_per_minute(self, limit: u32) -> Self {
         self.with(|keys| keys.limit = limit)
     }
@@ -214,7 +212,6 @@ impl ApiKeys {
     /// })
     /// # }
     /// ```
-    #[must_use]
     pub fn peer_address(self, address: impl Fn(RequestHead<'_>) -> Option<IpAddr> + Send + Sync + 'static) -> Self {
         self.with(|keys| keys.peer = Some(Arc::new(address)))
     }
@@ -223,7 +220,6 @@ impl ApiKeys {
     ///
     /// The policies of the layer judge tokens only. A layer that has one refuses every API key (403) unless its keys have a
     /// policy, too.
-    #[must_use]
     pub fn policy(
         self,
         decide: impl Fn(&ApiKeyIdentity, RequestHead<'_>) -> Result<(), PolicyError> + Send + Sync + 'static,

@@ -14,6 +14,7 @@ use crate::uri::PlainHttp;
 
 /// A builder of [`ResourceMetadata`]. [`build`](Self::build) reports mistakes in the settings.
 #[derive(Debug)]
+#[must_use = "the settings are not used until .build()"]
 pub struct ResourceMetadataBuilder {
     resource: String,
     authorization_servers: Vec<String>,
@@ -105,28 +106,24 @@ impl ResourceMetadataBuilder {
 
     /// Adds an authorization server that issues tokens for this API, by its issuer identifier (RFC 8414 §2). Clients find its
     /// metadata below that identifier. At least one is required.
-    #[must_use]
     pub fn authorization_server(mut self, issuer: impl AsRef<str>) -> Self {
         self.authorization_servers.push(issuer.as_ref().to_owned());
         self
     }
 
     /// Sets the scopes that clients may request. None by default; omit scopes that should not be public (§2).
-    #[must_use]
     pub fn scopes_supported(mut self, scopes: impl Into<Scopes>) -> Self {
         self.scopes = scopes.into();
         self
     }
 
     /// Sets the human-readable name of this API. None by default.
-    #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
     /// Sets the URL of a page for developers. None by default.
-    #[must_use]
     pub fn documentation(mut self, url: impl Into<String>) -> Self {
         self.documentation = Some(url.into());
         self
@@ -136,21 +133,18 @@ impl ResourceMetadataBuilder {
     ///
     /// Dangerous: an attacker on the network can read the tokens. For development, and for networks that encrypt underneath,
     /// such as a service mesh.
-    #[must_use]
     pub fn dangerous_plain_http(mut self) -> Self {
         self.plain_http = PlainHttp::AnyHost;
         self
     }
 
     /// Lets web pages of any origin read the document (`Access-Control-Allow-Origin: *`). Off by default.
-    #[must_use]
     pub fn cross_origin(mut self) -> Self {
         self.settings.cross_origin = true;
         self
     }
 
     /// Sets how long caches may keep the document, in whole seconds. 5 minutes by default.
-    #[must_use]
     pub fn max_age(mut self, max_age: Duration) -> Self {
         self.settings.max_age = max_age;
         self

@@ -70,6 +70,7 @@ use crate::uri::{self, PlainHttp};
 /// let protect = BearerAuthLayer::new(verifier);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "the settings are not used until .build()"]
 pub struct Introspection {
     issuer: Issuer,
     audience: Audience,
@@ -137,7 +138,6 @@ impl Introspection {
     /// Dangerous: an attacker on the network can read the tokens and this API's secret, and can answer that any token is
     /// active. It is for development, and for networks that encrypt underneath, such as a service mesh. An `https` URL still
     /// never redirects to a plain one. The setting also applies to an [HTTP client of your own](Self::http_client).
-    #[must_use]
     pub fn dangerous_plain_http(mut self) -> Self {
         self.outgoing.accept_plain_http();
         self
@@ -148,7 +148,6 @@ impl Introspection {
     ///
     /// Requests to this machine (`localhost` and loopback addresses) never use the proxy. An
     /// [HTTP client of your own](Self::http_client) makes its own choice; combining both settings is an error.
-    #[must_use]
     pub fn use_environment_proxy(mut self) -> Self {
         self.outgoing.use_environment_proxy();
         self
@@ -192,14 +191,12 @@ impl Introspection {
 
     /// Sets the `aud` of client assertions. By default it is the issuer as the sole value (RFC 10070); some older servers expect
     /// the URL of an endpoint.
-    #[must_use]
     pub fn assertion_audience(mut self, audience: impl Into<String>) -> Self {
         self.assertion_audience = Some(audience.into());
         self
     }
 
     /// Sets the source of the `jti` of client assertions. The system's randomness by default.
-    #[must_use]
     pub fn random(mut self, random: impl Random) -> Self {
         self.random = Arc::new(random);
         self
@@ -219,14 +216,12 @@ impl Introspection {
 
     /// Sets the profile of the answers, if their members differ from the required ones. The profile's settings about types and
     /// headers have no effect here.
-    #[must_use]
     pub fn tokens(mut self, profile: TokenProfile) -> Self {
         self.profile = profile;
         self
     }
 
     /// Sets how long an answer is cached. 30 s by default. A revoked token works for up to this time.
-    #[must_use]
     pub fn believed_for(mut self, time: Duration) -> Self {
         self.believed = time;
         self
@@ -235,21 +230,18 @@ impl Introspection {
     /// Accepts tokens that the server called active before while it does not answer, until they expire. Off by default.
     ///
     /// Dangerous: an attacker who can block the connection to the server can prevent the revocation of a token.
-    #[must_use]
     pub fn dangerous_old_answers_while_down(mut self) -> Self {
         self.old_answers_while_down = true;
         self
     }
 
     /// Sets an HTTP client of your own. By default the crate's own client.
-    #[must_use]
     pub fn http_client(mut self, client: impl HttpClient) -> Self {
         self.outgoing.set_client(client);
         self
     }
 
     /// Sets the clock. The system clock by default.
-    #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self

@@ -44,6 +44,7 @@ use crate::{metrics, telemetry};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
+#[must_use = "a setting returns the changed verifier"]
 pub struct Verifier {
     audience: Audience,
     clock: Arc<dyn Clock>,

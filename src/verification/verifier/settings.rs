@@ -92,7 +92,6 @@ impl Verifier {
 
     /// Sets how far the clocks of the issuer and of the verifier may differ, in whole seconds. 5 by default and at most 5 minutes: a larger
     /// value counts as 5 minutes. It applies to `exp`, `nbf` and `iat`.
-    #[must_use]
     pub fn leeway(self, leeway: Duration) -> Self {
         self.map(|issuer| issuer.leeway(leeway))
     }
@@ -104,7 +103,6 @@ impl Verifier {
     /// [joining](Self::or) several. A key is identified by its thumbprint (RFC 7638), independent of the issuer's name for it.
     ///
     /// They have no effect on opaque tokens: the introspection endpoint decides whether those are revoked.
-    #[must_use]
     pub fn revocations(self, revocations: Revocations) -> Self {
         self.map(|issuer| issuer.revocations(revocations.clone()))
     }
@@ -117,21 +115,18 @@ impl Verifier {
     /// A cached token is found by its whole text, and its signature is not computed again. Everything that can change is
     /// checked at every use: the time, the audience, the trust in its key, and revocation. Clones share the cache, so create
     /// one verifier per API and clone it. Changing any setting starts with an empty cache.
-    #[must_use]
     pub fn cache(mut self, tokens: usize, bytes: usize) -> Self {
         self.cache = (tokens > 0 && bytes > 0).then(|| Arc::new(TokenCache::new(tokens, bytes)));
         self
     }
 
     /// Turns the cache off: the signature is verified at every use. For measurements, or where 24 MiB are too much.
-    #[must_use]
     pub fn without_cache(self) -> Self {
         self.cache(0, 0)
     }
 
     /// Sets the profile of the tokens, for an issuer that does not follow RFC 9068. It applies to all issuers of this verifier,
     /// so set it on each verifier before [joining](Self::or) them. RFC 9068 by default.
-    #[must_use]
     pub fn tokens(self, profile: TokenProfile) -> Self {
         let profile = Arc::new(profile);
         self.map(|issuer| issuer.profile(profile.clone()))
@@ -139,7 +134,6 @@ impl Verifier {
 
     /// Sets the clock. By default that of the [`AuthorizationServer`](crate::AuthorizationServer) in this process, otherwise
     /// the system clock.
-    #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(clock);
         Self { clock: clock.clone(), ..self.map(|issuer| issuer.clock(clock.clone())) }

@@ -27,6 +27,7 @@ use crate::transport::HostAccess;
 /// # Ok::<(), tower_client_credentials::keys::KeyError>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "a platform is not trusted until a server has it"]
 pub struct PlatformIssuer {
     pub(super) names: Vec<String>,
     pub(super) place: KeyPlace,
@@ -39,7 +40,6 @@ impl PlatformIssuer {
     }
 
     /// Accepts another `iss`, with the same keys: the issuer of a cluster can change.
-    #[must_use]
     pub fn also_named(mut self, issuer: impl Into<String>) -> Self {
         self.names.push(issuer.into());
         self
@@ -73,20 +73,17 @@ impl PlatformIssuer {
     }
 
     /// Trusts only these certificates for the URL of the keys, in PEM. By default those of the system.
-    #[must_use]
     pub fn ca_certificates(self, pem: impl Into<Vec<u8>>) -> Self {
         self.with(|access| access.ca_certificates = Some(pem.into()))
     }
 
     /// Sends the bearer token in this file with each request for keys. The file is read for each request.
-    #[must_use]
     pub fn bearer_token_file(self, path: impl Into<PathBuf>) -> Self {
         self.with(|access| access.bearer_token_file = Some(path.into()))
     }
 
     /// Allows a URL of keys with an address of a private network or of this machine. By default only public addresses are
     /// connected to.
-    #[must_use]
     pub fn private_addresses(self) -> Self {
         self.with(|access| access.private_addresses = true)
     }

@@ -33,6 +33,7 @@ use crate::store::{ClientAdmin, ReplayLog};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "the settings are not used until a server has them"]
 pub struct ClientAssertions {
     pub(super) log: Arc<dyn ReplayLog>,
     pub(super) max_lifetime: Duration,
@@ -82,14 +83,12 @@ impl ClientAssertions {
     }
 
     /// Trusts a platform, so that its workloads can authenticate with its tokens. None by default.
-    #[must_use]
     pub fn platform(mut self, platform: PlatformIssuer) -> Self {
         self.platforms.push(platform);
         self
     }
 
     /// Trusts a SPIFFE trust domain, so that its workloads can authenticate with JWT-SVIDs. None by default.
-    #[must_use]
     pub fn trust_domain(mut self, domain: TrustDomain) -> Self {
         self.trust_domains.push(domain);
         self
@@ -104,7 +103,6 @@ impl ClientAssertions {
     /// 503, and an unknown client gets 401. The time of a fetch shows the same. Clients with registered keys do not differ from
     /// unknown ones.
     #[cfg(feature = "remote")]
-    #[must_use]
     pub fn client_key_urls(mut self) -> Self {
         self.key_urls = KeyUrls::Public;
         self
@@ -114,7 +112,6 @@ impl ClientAssertions {
     ///
     /// Dangerous: a person who can register a client can let this server send requests into your network.
     #[cfg(feature = "remote")]
-    #[must_use]
     pub fn dangerous_private_client_key_urls(mut self) -> Self {
         self.key_urls = KeyUrls::Private;
         self
@@ -123,7 +120,6 @@ impl ClientAssertions {
     /// Accepts clients with a [secret](crate::registration::Credential::client_secret_jwt) for `client_secret_jwt` (OpenID
     /// Connect Core §9), which comes from the configuration of this process. Off by default: a server that can read the secrets of
     /// its clients can lose them, and `private_key_jwt` needs none.
-    #[must_use]
     pub fn client_secret_jwt(mut self) -> Self {
         self.secrets.get_or_insert(AcceptedSecrets { key: None });
         self
@@ -136,7 +132,6 @@ impl ClientAssertions {
     /// If the key does not decrypt the secret of a client in memory or in a file, the server is not built. If a client is in
     /// another store, its assertions get 503 until the key is corrected, and an event reports the client; other clients are
     /// served.
-    #[must_use]
     pub fn client_secret_jwt_with(mut self, key: KeyEncryptionKey) -> Self {
         self.secrets = Some(AcceptedSecrets { key: Some(key) });
         self
@@ -144,7 +139,6 @@ impl ClientAssertions {
 
     /// Sets the algorithms of [`client_secret_jwt`](Self::client_secret_jwt). The default is all of them, each for secrets that
     /// are as long as its hash.
-    #[must_use]
     pub fn hmac_algorithms(mut self, algorithms: impl IntoIterator<Item = HmacAlgorithm>) -> Self {
         self.hmac_algorithms = algorithms.into_iter().collect();
         self
@@ -158,7 +152,6 @@ impl ClientAssertions {
     ///
     /// A client that authenticated causes at most one write an hour, in the background, and at most 4 writes are in flight. A write
     /// that fails is logged, and does not affect the request. It changes the revision of the client.
-    #[must_use]
     pub fn record_legacy_uses(mut self, store: impl ClientAdmin) -> Self {
         self.legacy_uses = Some(Arc::new(store));
         self
@@ -177,7 +170,6 @@ impl ClientAssertions {
 
     /// Sets how far ahead `exp` of an assertion may be, in whole seconds from 1 second to 1 hour. The default is 5
     /// minutes. The log keeps an assertion until it expires, so a longer lifetime needs more room.
-    #[must_use]
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
         self.max_lifetime = lifetime;
         self
@@ -185,7 +177,6 @@ impl ClientAssertions {
 
     /// Sets by how much the clocks of clients may differ, for `exp`, `nbf` and `iat`. It is 10 to 60 seconds, and the
     /// default is 10 seconds.
-    #[must_use]
     pub fn clock_skew(mut self, skew: Duration) -> Self {
         self.clock_skew = skew;
         self
@@ -193,7 +184,6 @@ impl ClientAssertions {
 
     /// Sets the algorithms that assertions may have, and that the metadata lists. The default is every asymmetric one.
     /// FAPI 2.0 §5.4 allows `ES256`, `PS256` and `EdDSA`.
-    #[must_use]
     pub fn algorithms(mut self, algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
         self.algorithms = algorithms.into_iter().collect();
         self

@@ -18,6 +18,7 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "the limits are not used until a server has them"]
 pub struct ClientCacheLimits {
     /// How long a client that was found can be accepted. The default is 60 seconds. With revocations the maximum is 10
     /// minutes, because a store reports changes of clients for no longer than that.
@@ -37,19 +38,16 @@ impl Default for ClientCacheLimits {
 
 impl ClientCacheLimits {
     /// Sets [`found`](Self#structfield.found).
-    #[must_use]
     pub const fn found(self, time: Duration) -> Self {
         Self { found: time, ..self }
     }
 
     /// Sets [`absent`](Self#structfield.absent).
-    #[must_use]
     pub const fn absent(self, time: Duration) -> Self {
         Self { absent: time, ..self }
     }
 
     /// Sets [`entries`](Self#structfield.entries).
-    #[must_use]
     pub const fn entries(self, clients: usize) -> Self {
         Self { entries: clients, ..self }
     }

@@ -10,6 +10,7 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "the limits are not used until a server has them"]
 pub struct AttemptLimits {
     /// Wrong secrets for one client id from one address, if the client's secrets are random or the client is unknown.
     /// The default is 100. The right secret passes beyond this limit, too.
@@ -30,19 +31,16 @@ impl Default for AttemptLimits {
 
 impl AttemptLimits {
     /// Sets [`generated_by_address`](Self#structfield.generated_by_address).
-    #[must_use]
     pub const fn generated_by_address(self, attempts: u32) -> Self {
         Self { generated_by_address: attempts, ..self }
     }
 
     /// Sets [`chosen_by_address`](Self#structfield.chosen_by_address).
-    #[must_use]
     pub const fn chosen_by_address(self, attempts: u32) -> Self {
         Self { chosen_by_address: attempts, ..self }
     }
 
     /// Sets [`chosen_by_client`](Self#structfield.chosen_by_client).
-    #[must_use]
     pub const fn chosen_by_client(self, attempts: u32) -> Self {
         Self { chosen_by_client: attempts, ..self }
     }
