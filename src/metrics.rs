@@ -56,45 +56,87 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 #[cfg(feature = "metrics")]
-pub use self::recorder::describe;
-#[cfg(feature = "metrics")]
 use self::recorder::{add, count, count_many, create, set};
 #[cfg(not(feature = "metrics"))]
 use self::silence::{add, count, count_many, create, set};
 
-const ENDPOINT_REQUESTS: &str = "client_credentials_endpoint_requests_total";
-#[cfg(feature = "metrics")]
-const TOKEN_REQUEST_DURATION: &str = "client_credentials_token_request_duration_seconds";
-const ADMINISTRATION_REQUESTS: &str = "client_credentials_administration_requests_total";
-const BEARER_REQUESTS: &str = "client_credentials_bearer_requests_total";
-const API_KEY_REQUESTS: &str = "client_credentials_api_key_requests_total";
-const TOKEN_CACHE_LOOKUPS: &str = "client_credentials_token_cache_lookups_total";
-const TOKEN_CACHE_EVICTIONS: &str = "client_credentials_token_cache_evictions_total";
-const TOKEN_CACHE_TOKENS: &str = "client_credentials_token_cache_tokens";
-const TOKEN_CACHE_BYTES: &str = "client_credentials_token_cache_bytes";
-#[cfg(feature = "remote")]
-const KEY_FETCHES: &str = "client_credentials_key_fetches_total";
-#[cfg(feature = "remote")]
-const KEYS_FETCHED: &str = "client_credentials_keys_fetched_timestamp_seconds";
-#[cfg(feature = "remote")]
-const UNKNOWN_KEY_UNAVAILABLE: &str = "client_credentials_unknown_key_unavailable_total";
-#[cfg(feature = "remote")]
-const UNANSWERED_TOKEN: &str = "client_credentials_unanswered_token_total";
-const LEGACY_ASSERTIONS: &str = "client_credentials_legacy_assertions_total";
-const KEY_RING_STEPS: &str = "client_credentials_key_ring_steps_total";
-const KEY_RING_REFUSALS: &str = "client_credentials_key_ring_refusals_total";
-const KEY_RING_LAGGING: &str = "client_credentials_key_ring_lagging_replicas";
-const SIGNING_KEY_SINCE: &str = "client_credentials_signing_key_since_timestamp_seconds";
-const KEY_RING_NEXT_STEP: &str = "client_credentials_key_ring_next_step_timestamp_seconds";
-const AUDIT_WRITE_FAILURES: &str = "client_credentials_audit_write_failures_total";
-const AUDIT_LOST_EVENTS: &str = "client_credentials_audit_lost_events_total";
-const STORE_LOSSES: &str = "client_credentials_store_losses_total";
-const OBTAINED_TOKENS: &str = "client_credentials_obtained_tokens_total";
-const TOKEN_OBTAINED: &str = "client_credentials_token_obtained_timestamp_seconds";
-const OBTAINED_TOKEN_EXPIRES: &str = "client_credentials_obtained_token_expires_timestamp_seconds";
-const TOKEN_WAITS: &str = "client_credentials_token_waits_total";
-const REFUSED_TOKENS: &str = "client_credentials_refused_tokens_total";
-const REVOCATIONS_READ: &str = "client_credentials_revocations_read_timestamp_seconds";
+/// One row for each metric: its name here, its type and unit, its name outside, and its description.
+macro_rules! table {
+    ($($(#[$when:meta])* $constant:ident: $describe:ident($unit:ident) = $name:literal, $description:literal;)+) => {
+        $($(#[$when])* const $constant: &str = $name;)+
+
+        /// Sets the unit and the description of each metric in the installed recorder. Call it once, after the recorder was
+        /// installed.
+        #[cfg(feature = "metrics")]
+        pub fn describe() {
+            $($(#[$when])* {
+                metrics::$describe!($constant, metrics::Unit::$unit, $description);
+            })+
+        }
+    };
+}
+
+table! {
+    ENDPOINT_REQUESTS: describe_counter(Count) = "client_credentials_endpoint_requests_total",
+        "Requests to the authorization server";
+    #[cfg(feature = "metrics")]
+    TOKEN_REQUEST_DURATION: describe_histogram(Seconds) = "client_credentials_token_request_duration_seconds",
+        "Time of requests to the token endpoint";
+    ADMINISTRATION_REQUESTS: describe_counter(Count) = "client_credentials_administration_requests_total",
+        "Requests of administrators of clients";
+    BEARER_REQUESTS: describe_counter(Count) = "client_credentials_bearer_requests_total",
+        "Requests to protected routes";
+    API_KEY_REQUESTS: describe_counter(Count) = "client_credentials_api_key_requests_total",
+        "Requests that were admitted by an API key";
+    TOKEN_CACHE_LOOKUPS: describe_counter(Count) = "client_credentials_token_cache_lookups_total",
+        "Look-ups in the cache of verified tokens";
+    TOKEN_CACHE_EVICTIONS: describe_counter(Count) = "client_credentials_token_cache_evictions_total",
+        "Tokens evicted from the cache of verified tokens";
+    TOKEN_CACHE_TOKENS: describe_gauge(Count) = "client_credentials_token_cache_tokens",
+        "Tokens in the cache of verified tokens";
+    TOKEN_CACHE_BYTES: describe_gauge(Bytes) = "client_credentials_token_cache_bytes",
+        "Approximate size of the tokens in the cache";
+    #[cfg(feature = "remote")]
+    KEY_FETCHES: describe_counter(Count) = "client_credentials_key_fetches_total", "Fetches of an issuer's keys";
+    #[cfg(feature = "remote")]
+    KEYS_FETCHED: describe_gauge(Seconds) = "client_credentials_keys_fetched_timestamp_seconds",
+        "Time of the last successful fetch of an issuer's keys";
+    #[cfg(feature = "remote")]
+    UNKNOWN_KEY_UNAVAILABLE: describe_counter(Count) = "client_credentials_unknown_key_unavailable_total",
+        "Tokens that got 503 because they name an unknown key, and the keys cannot be fetched again yet";
+    #[cfg(feature = "remote")]
+    UNANSWERED_TOKEN: describe_counter(Count) = "client_credentials_unanswered_token_total",
+        "Tokens that got 503 because the introspection endpoint did not answer about them, although it answers about others";
+    LEGACY_ASSERTIONS: describe_counter(Count) = "client_credentials_legacy_assertions_total",
+        "Client assertions that only an allowance for older clients accepted";
+    KEY_RING_STEPS: describe_counter(Count) = "client_credentials_key_ring_steps_total",
+        "Steps of keys that this process took";
+    KEY_RING_REFUSALS: describe_counter(Count) = "client_credentials_key_ring_refusals_total",
+        "Stored key rings that were altered or restored";
+    KEY_RING_LAGGING: describe_gauge(Count) = "client_credentials_key_ring_lagging_replicas",
+        "Live replicas without the last version of the key ring";
+    SIGNING_KEY_SINCE: describe_gauge(Seconds) = "client_credentials_signing_key_since_timestamp_seconds",
+        "Time since which the current key signs";
+    KEY_RING_NEXT_STEP: describe_gauge(Seconds) = "client_credentials_key_ring_next_step_timestamp_seconds",
+        "Time of the next step of the key ring";
+    AUDIT_WRITE_FAILURES: describe_counter(Count) = "client_credentials_audit_write_failures_total",
+        "Failed writes of the audit log";
+    AUDIT_LOST_EVENTS: describe_counter(Count) = "client_credentials_audit_lost_events_total",
+        "Events that the audit log lost";
+    STORE_LOSSES: describe_counter(Count) = "client_credentials_store_losses_total",
+        "Detected losses of acknowledged writes in the store";
+    OBTAINED_TOKENS: describe_counter(Count) = "client_credentials_obtained_tokens_total",
+        "Token requests of the calling side";
+    TOKEN_OBTAINED: describe_gauge(Seconds) = "client_credentials_token_obtained_timestamp_seconds",
+        "Time of the last obtained token";
+    OBTAINED_TOKEN_EXPIRES: describe_gauge(Seconds) = "client_credentials_obtained_token_expires_timestamp_seconds",
+        "Expiry of the last obtained token";
+    TOKEN_WAITS: describe_counter(Count) = "client_credentials_token_waits_total", "Calls that had to wait for a token";
+    REFUSED_TOKENS: describe_counter(Count) = "client_credentials_refused_tokens_total",
+        "Obtained tokens that a resource server refused";
+    REVOCATIONS_READ: describe_gauge(Seconds) = "client_credentials_revocations_read_timestamp_seconds",
+        "Time up to which all revocations are known";
+}
 
 /// Counts an answer of an endpoint of the authorization server. `error` is the code of a refusal.
 pub(crate) fn endpoint_answered(endpoint: &'static str, outcome: &'static str, error: &'static str) {
@@ -325,7 +367,7 @@ fn timestamp(time: SystemTime) -> f64 {
 mod recorder {
     //! Sends the numbers to the installed recorder.
 
-    use metrics::{Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+    use metrics::{Label, counter, gauge, histogram};
 
     pub(super) fn count(name: &'static str, labels: &[(&'static str, &str)]) {
         counter!(name, labels_of(labels)).increment(1);
@@ -359,62 +401,6 @@ mod recorder {
 
     fn labels_of(labels: &[(&'static str, &str)]) -> Vec<Label> {
         labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect()
-    }
-
-    /// Sets the unit and the description of each metric in the installed recorder. Call it once, after the recorder was
-    /// installed.
-    pub fn describe() {
-        describe_counter!(super::ENDPOINT_REQUESTS, Unit::Count, "Requests to the authorization server");
-        describe_histogram!(super::TOKEN_REQUEST_DURATION, Unit::Seconds, "Time of requests to the token endpoint");
-        describe_counter!(super::ADMINISTRATION_REQUESTS, Unit::Count, "Requests of administrators of clients");
-        describe_counter!(super::BEARER_REQUESTS, Unit::Count, "Requests to protected routes");
-        describe_counter!(super::API_KEY_REQUESTS, Unit::Count, "Requests that were admitted by an API key");
-        describe_counter!(super::TOKEN_CACHE_LOOKUPS, Unit::Count, "Look-ups in the cache of verified tokens");
-        describe_counter!(
-            super::TOKEN_CACHE_EVICTIONS,
-            Unit::Count,
-            "Tokens evicted from the cache of verified tokens"
-        );
-        describe_gauge!(super::TOKEN_CACHE_TOKENS, Unit::Count, "Tokens in the cache of verified tokens");
-        describe_gauge!(super::TOKEN_CACHE_BYTES, Unit::Bytes, "Approximate size of the tokens in the cache");
-        describe_counter!(
-            super::LEGACY_ASSERTIONS,
-            Unit::Count,
-            "Client assertions that only an allowance for older clients accepted"
-        );
-        describe_counter!(super::KEY_RING_STEPS, Unit::Count, "Steps of keys that this process took");
-        describe_counter!(super::KEY_RING_REFUSALS, Unit::Count, "Stored key rings that were altered or restored");
-        describe_gauge!(super::KEY_RING_LAGGING, Unit::Count, "Live replicas without the last version of the key ring");
-        describe_gauge!(super::SIGNING_KEY_SINCE, Unit::Seconds, "Time since which the current key signs");
-        describe_gauge!(super::KEY_RING_NEXT_STEP, Unit::Seconds, "Time of the next step of the key ring");
-        describe_counter!(super::AUDIT_WRITE_FAILURES, Unit::Count, "Failed writes of the audit log");
-        describe_counter!(super::AUDIT_LOST_EVENTS, Unit::Count, "Events that the audit log lost");
-        describe_counter!(super::STORE_LOSSES, Unit::Count, "Detected losses of acknowledged writes in the store");
-        describe_counter!(super::OBTAINED_TOKENS, Unit::Count, "Token requests of the calling side");
-        describe_counter!(super::TOKEN_WAITS, Unit::Count, "Calls that had to wait for a token");
-        describe_counter!(super::REFUSED_TOKENS, Unit::Count, "Obtained tokens that a resource server refused");
-        describe_gauge!(super::TOKEN_OBTAINED, Unit::Seconds, "Time of the last obtained token");
-        describe_gauge!(super::OBTAINED_TOKEN_EXPIRES, Unit::Seconds, "Expiry of the last obtained token");
-        describe_gauge!(super::REVOCATIONS_READ, Unit::Seconds, "Time up to which all revocations are known");
-        #[cfg(feature = "remote")]
-        {
-            describe_counter!(super::KEY_FETCHES, Unit::Count, "Fetches of an issuer's keys");
-            describe_counter!(
-                super::UNKNOWN_KEY_UNAVAILABLE,
-                Unit::Count,
-                "Tokens that got 503 because they name an unknown key, and the keys cannot be fetched again yet"
-            );
-            describe_counter!(
-                super::UNANSWERED_TOKEN,
-                Unit::Count,
-                "Tokens that got 503 because the introspection endpoint did not answer about them, although it answers about others"
-            );
-            describe_gauge!(
-                super::KEYS_FETCHED,
-                Unit::Seconds,
-                "Time of the last successful fetch of an issuer's keys"
-            );
-        }
     }
 }
 

@@ -286,7 +286,6 @@ impl TestIssuer {
     /// # Panics
     ///
     /// If it is not a valid audience (RFC 8707 §2).
-    #[must_use]
     #[expect(clippy::expect_used, reason = "a mistake in a test should stop it")]
     pub fn verifier(&self, audience: impl AsRef<str>) -> Verifier {
         let audience = audience.as_ref().parse().expect("an audience");
