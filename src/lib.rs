@@ -125,6 +125,7 @@ pub mod manual;
 mod metrics;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod named;
 mod numeric_date;
 mod object;
 mod private_address;

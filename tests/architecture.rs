@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
         "crypto",
         "deadline",
         "metrics",
+        "named",
         "object",
         "private_address",
         "quoted",

@@ -486,19 +486,20 @@ fn observability_lists_every_event() {
 
 #[test]
 fn observability_lists_every_code() {
-    let mut expected = BTreeSet::new();
-    for (file, start) in [
-        ("src/resource_server/error.rs", "pub fn reason(&self) -> &'static str {"),
-        ("src/authorization_server/error.rs", "pub const fn code(self) -> &'static str {"),
-        ("src/administration/refusal_kind.rs", "pub const fn code(self) -> &'static str {"),
-        ("src/client/token_error.rs", "pub const fn name(self) -> &'static str {"),
+    let reasons = between("src/resource_server/error.rs", "pub fn reason(&self) -> &'static str {", "\n    }\n");
+    let mut expected: BTreeSet<String> = literals(&reasons).into_iter().map(|(_, name)| name).collect();
+    for file in [
+        "src/verification/error.rs",
+        "src/authorization_server/error.rs",
+        "src/administration/refusal_kind.rs",
+        "src/client/token_error.rs",
     ] {
-        let names = between(file, start, "\n    }\n");
-        expected.extend(literals(&names).into_iter().map(|(_, name)| name));
-    }
-    let errors = read("src/verification/error.rs");
-    for names in errors.split("pub const fn name(self) -> &'static str {").skip(1) {
-        expected.extend(literals(names.split("\n    }\n").next().unwrap()).into_iter().map(|(_, name)| name));
+        // Variants of a `named!` enum.
+        let code = read(file);
+        let variants = code.split("\nnamed! {\n").skip(1).flat_map(|rest| rest.split("\n}\n").next().unwrap().lines());
+        let names: Vec<_> = variants.filter_map(|line| line.strip_suffix("\",")?.split_once(" = \"")).collect();
+        assert!(names.len() > 6, "{file}: {names:?}");
+        expected.extend(names.into_iter().map(|(_, name)| name.to_owned()));
     }
     assert!(expected.len() > 30, "{expected:?}");
     assert_lists(&first_cells(OBSERVABILITY, "## Codes"), &expected, "codes");

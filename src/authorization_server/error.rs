@@ -15,49 +15,37 @@ use crate::client_id::ClientId;
 use crate::crypto::RandomError;
 use crate::event::Failure;
 use crate::keys::SignError;
+use crate::named::named;
 use crate::transport::json_answer;
 
-/// The `error` code of a refused request (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TokenErrorKind {
-    /// `invalid_request`: the request is malformed.
-    InvalidRequest,
-    /// `invalid_client`: the client could not be authenticated. The caller does not learn the reason.
-    InvalidClient,
-    /// `unauthorized_client`: the client was authenticated, but may not use this grant.
-    UnauthorizedClient,
-    /// `unsupported_grant_type`: the grant type is not `client_credentials`.
-    UnsupportedGrantType,
-    /// `unsupported_response_type`: the authorization endpoint supports no response type (RFC 6749 §4.1.2.1).
-    UnsupportedResponseType,
-    /// `invalid_scope`: a scope is malformed, unknown, or not allowed for the client.
-    InvalidScope,
-    /// `invalid_target`: a resource is malformed, unknown, or not allowed for the client.
-    InvalidTarget,
-    /// `unsupported_token_type`: a token of this type cannot be revoked (RFC 7009 §2.2.1).
-    UnsupportedTokenType,
-    /// `temporarily_unavailable`: the server could not decide, because a part that it needs did not answer (503), or
-    /// there were too many failed attempts before (429).
-    TemporarilyUnavailable,
-}
-
-impl TokenErrorKind {
-    /// Returns the registered name of the code.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::InvalidRequest => "invalid_request",
-            Self::InvalidClient => "invalid_client",
-            Self::UnauthorizedClient => "unauthorized_client",
-            Self::UnsupportedGrantType => "unsupported_grant_type",
-            Self::UnsupportedResponseType => "unsupported_response_type",
-            Self::InvalidScope => "invalid_scope",
-            Self::InvalidTarget => "invalid_target",
-            Self::UnsupportedTokenType => "unsupported_token_type",
-            Self::TemporarilyUnavailable => "temporarily_unavailable",
-        }
+named! {
+    /// The `error` code of a refused request (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[non_exhaustive]
+    pub enum TokenErrorKind {
+        /// `invalid_request`: the request is malformed.
+        InvalidRequest = "invalid_request",
+        /// `invalid_client`: the client could not be authenticated. The caller does not learn the reason.
+        InvalidClient = "invalid_client",
+        /// `unauthorized_client`: the client was authenticated, but may not use this grant.
+        UnauthorizedClient = "unauthorized_client",
+        /// `unsupported_grant_type`: the grant type is not `client_credentials`.
+        UnsupportedGrantType = "unsupported_grant_type",
+        /// `unsupported_response_type`: the authorization endpoint supports no response type (RFC 6749 §4.1.2.1).
+        UnsupportedResponseType = "unsupported_response_type",
+        /// `invalid_scope`: a scope is malformed, unknown, or not allowed for the client.
+        InvalidScope = "invalid_scope",
+        /// `invalid_target`: a resource is malformed, unknown, or not allowed for the client.
+        InvalidTarget = "invalid_target",
+        /// `unsupported_token_type`: a token of this type cannot be revoked (RFC 7009 §2.2.1).
+        UnsupportedTokenType = "unsupported_token_type",
+        /// `temporarily_unavailable`: the server could not decide, because a part that it needs did not answer (503), or
+        /// there were too many failed attempts before (429).
+        TemporarilyUnavailable = "temporarily_unavailable",
     }
+
+    /// Returns the registered name of the code.
+    pub const fn code();
 }
 
 /// One row of the table below: everything that a caller learns about a refusal.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tower::BoxError;
 
+use crate::named::named;
 use crate::quoted::{cut, quoted, with_sources};
 
 /// No token can be had now. The text is for the operator; it names the endpoint and the cause, and no secret.
@@ -25,40 +26,29 @@ struct Inner {
     message: String,
 }
 
-/// The cause of a [`TokenSourceError`], for metrics and alarms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TokenSourceErrorKind {
-    /// The issuer could not be reached, was too slow, or answered with 429 or 5xx.
-    Unavailable,
-    /// The issuer refused the request with an OAuth error (RFC 6749 §5.2), such as `invalid_client`.
-    Refused,
-    /// The issuer's answer or metadata cannot be used.
-    InvalidAnswer,
-    /// The credential could not be read or made.
-    Credential,
-    /// Resource servers refused the last tokens of the issuer, and it is too early to request another one.
-    TokenRefused,
-    /// A part of this process failed: there is no Tokio runtime, or the task that requested the token was ended.
-    Internal,
-    /// A [`TokenSource`](super::TokenSource) of the application failed.
-    Other,
-}
-
-impl TokenSourceErrorKind {
-    /// Returns one word for the kind, for a metric's label or `error.type` in a trace.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unavailable => "unavailable",
-            Self::Refused => "refused",
-            Self::InvalidAnswer => "invalid_answer",
-            Self::Credential => "credential",
-            Self::TokenRefused => "token_refused",
-            Self::Internal => "internal",
-            Self::Other => "other",
-        }
+named! {
+    /// The cause of a [`TokenSourceError`], for metrics and alarms.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[non_exhaustive]
+    pub enum TokenSourceErrorKind {
+        /// The issuer could not be reached, was too slow, or answered with 429 or 5xx.
+        Unavailable = "unavailable",
+        /// The issuer refused the request with an OAuth error (RFC 6749 §5.2), such as `invalid_client`.
+        Refused = "refused",
+        /// The issuer's answer or metadata cannot be used.
+        InvalidAnswer = "invalid_answer",
+        /// The credential could not be read or made.
+        Credential = "credential",
+        /// Resource servers refused the last tokens of the issuer, and it is too early to request another one.
+        TokenRefused = "token_refused",
+        /// A part of this process failed: there is no Tokio runtime, or the task that requested the token was ended.
+        Internal = "internal",
+        /// A [`TokenSource`](super::TokenSource) of the application failed.
+        Other = "other",
     }
+
+    /// Returns one word for the kind, for a metric's label or `error.type` in a trace.
+    pub const fn name();
 }
 
 /// How much of a text that others wrote an error shows, in bytes.

@@ -5,57 +5,42 @@ use std::fmt;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The method by which a client authenticates at the token endpoint (RFC 7591 §2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum ClientAuthMethod {
-    /// `client_secret_basic`: id and secret in the `Authorization` header (RFC 6749 §2.3.1). The default, as in RFC
-    /// 7591. Every client library supports it.
-    #[default]
-    ClientSecretBasic,
-    /// `client_secret_post`: id and secret in the body. Use it only for clients that do not support
-    /// `client_secret_basic`: RFC 6749 does not recommend it, since bodies are logged more often than the
-    /// `Authorization` header.
-    ClientSecretPost,
-    /// `client_secret_jwt`: an assertion that the client authenticates with its secret (RFC 7523 §2.2, OpenID Connect Core
-    /// §9). The secret is not sent, but the server has to be able to read it. Prefer `private_key_jwt`.
-    ClientSecretJwt,
-    /// `private_key_jwt`: an assertion that the client signs with a key of its own (RFC 7523 §2.2, OpenID Connect Core
-    /// §9). The server knows only the public key, so there is no secret that it could lose.
-    PrivateKeyJwt,
-    /// `spiffe_jwt`: a JWT-SVID of the workload (draft-ietf-oauth-spiffe-client-auth).
-    SpiffeJwt,
-    /// `platform_jwt`: a token that a platform issued for the workload, such as a Kubernetes service-account token. It is
-    /// sent as an assertion of RFC 7523. The name is not registered, so the metadata does not list it.
-    PlatformJwt,
-}
+use crate::named::named;
 
-impl ClientAuthMethod {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::ClientSecretBasic,
-        Self::ClientSecretPost,
-        Self::ClientSecretJwt,
-        Self::PrivateKeyJwt,
-        Self::SpiffeJwt,
-        Self::PlatformJwt,
-    ];
-
-    /// Returns whether the client sends one of its secrets.
-    pub(crate) const fn is_secret(self) -> bool {
-        matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
+named! {
+    /// The method by which a client authenticates at the token endpoint (RFC 7591 §2).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+    #[non_exhaustive]
+    pub enum ClientAuthMethod {
+        /// `client_secret_basic`: id and secret in the `Authorization` header (RFC 6749 §2.3.1). The default, as in RFC
+        /// 7591. Every client library supports it.
+        #[default]
+        ClientSecretBasic = "client_secret_basic",
+        /// `client_secret_post`: id and secret in the body. Use it only for clients that do not support
+        /// `client_secret_basic`: RFC 6749 does not recommend it, since bodies are logged more often than the
+        /// `Authorization` header.
+        ClientSecretPost = "client_secret_post",
+        /// `client_secret_jwt`: an assertion that the client authenticates with its secret (RFC 7523 §2.2, OpenID Connect Core
+        /// §9). The secret is not sent, but the server has to be able to read it. Prefer `private_key_jwt`.
+        ClientSecretJwt = "client_secret_jwt",
+        /// `private_key_jwt`: an assertion that the client signs with a key of its own (RFC 7523 §2.2, OpenID Connect Core
+        /// §9). The server knows only the public key, so there is no secret that it could lose.
+        PrivateKeyJwt = "private_key_jwt",
+        /// `spiffe_jwt`: a JWT-SVID of the workload (draft-ietf-oauth-spiffe-client-auth).
+        SpiffeJwt = "spiffe_jwt",
+        /// `platform_jwt`: a token that a platform issued for the workload, such as a Kubernetes service-account token. It is
+        /// sent as an assertion of RFC 7523. The name is not registered, so the metadata does not list it.
+        PlatformJwt = "platform_jwt",
     }
 
     /// Returns the registered name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ClientSecretBasic => "client_secret_basic",
-            Self::ClientSecretPost => "client_secret_post",
-            Self::ClientSecretJwt => "client_secret_jwt",
-            Self::PrivateKeyJwt => "private_key_jwt",
-            Self::SpiffeJwt => "spiffe_jwt",
-            Self::PlatformJwt => "platform_jwt",
-        }
+    pub const fn name();
+}
+
+impl ClientAuthMethod {
+    /// Returns whether the client sends one of its secrets.
+    pub(crate) const fn is_secret(self) -> bool {
+        matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
     }
 }
 
@@ -74,9 +59,10 @@ impl Serialize for ClientAuthMethod {
 impl<'de> Deserialize<'de> for ClientAuthMethod {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let method = Self::ALL.into_iter().find(|method| method.name() == name);
+        let method = Self::ALL.iter().copied().find(|method| method.name() == name);
         method.ok_or_else(|| {
-            let names = Self::ALL.map(|method| format!("`{method}`")).join(", ");
+            let names: Vec<_> = Self::ALL.iter().map(|method| format!("`{method}`")).collect();
+            let names = names.join(", ");
             D::Error::custom(format_args!("unsupported method; use one of {names}"))
         })
     }

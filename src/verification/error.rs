@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{RefusedToken, VerifiedToken};
 use crate::issuer::Issuer;
+use crate::named::named;
 use crate::revocation::NotCleared;
 
 /// The result of a verification.
@@ -39,89 +40,68 @@ impl From<InvalidToken> for VerifyError {
     }
 }
 
-/// The check that a token failed; [`RefusedToken`] adds the value. Callers are told only `invalid_token`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-#[non_exhaustive]
-pub enum InvalidToken {
-    /// The token is longer than 16 KiB.
-    #[error("it is longer than 16 KiB, and no setting accepts that")]
-    TooLong,
-    /// The token does not consist of three parts in base64url.
-    #[error("it is not a JWS in compact form: three parts in base64url, separated by dots (RFC 7515 §7.1)")]
-    Malformed,
-    /// The header is not a JOSE header.
-    #[error("its header is malformed: expected a JSON object with `alg`, and with strings for `alg`, `typ` and `kid`")]
-    Header,
-    /// `typ` is not `at+jwt`, or the `token_type` of an introspection response is not `Bearer`.
-    #[error("its type is not that of a bearer access token")]
-    Type,
-    /// `crit` requires an extension.
-    #[error(
-        "its header requires a critical extension: `crit` is present, and no setting accepts that (RFC 7515 §4.1.11)"
-    )]
-    Critical,
-    /// `jku`, `jwk` or `x5u` contains a key or the URL of one.
-    #[error("its header contains a key or the URL of one")]
-    ForeignKey,
-    /// `kid` is not the name of a trusted key.
-    #[error("its key is unknown")]
-    UnknownKey,
-    /// `alg` is not the algorithm of the key.
-    #[error("its algorithm differs from that of its key")]
-    Algorithm,
-    /// The signature does not match the key.
-    #[error("its signature does not match the key that `kid` names")]
-    Signature,
-    /// A claim of RFC 9068 is missing, occurs twice, or has another type.
-    #[error("invalid claims for a JWT access token")]
-    Claims,
-    /// `cnf` binds the token to a key or certificate (RFC 7800), and the verifier does not check that the caller has it.
-    #[error("it is bound to a key or certificate, which is not checked here")]
-    Bound,
-    /// `iss` names another issuer.
-    #[error("it is from another issuer")]
-    Issuer,
-    /// `aud` does not name this API.
-    #[error("it is for another audience")]
-    Audience,
-    /// The authorization server reports that the token is not active (RFC 7662 §2.2).
-    #[error("the authorization server reports it as not active")]
-    Inactive,
-    /// `exp` is in the past.
-    #[error("it has expired")]
-    Expired,
-    /// `nbf` or `iat` is in the future.
-    #[error("it is not valid yet")]
-    NotYetValid,
-    /// The token was revoked, or all tokens of its client or key were.
-    #[error("it was revoked")]
-    Revoked,
-}
-
-impl InvalidToken {
-    /// Returns a short name that never changes, for a metric's label or for `error.type` in a trace.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::TooLong => "too_long",
-            Self::Malformed => "malformed",
-            Self::Header => "header",
-            Self::Type => "type",
-            Self::Critical => "critical",
-            Self::ForeignKey => "foreign_key",
-            Self::UnknownKey => "unknown_key",
-            Self::Algorithm => "algorithm",
-            Self::Signature => "signature",
-            Self::Claims => "claims",
-            Self::Bound => "bound",
-            Self::Issuer => "issuer",
-            Self::Audience => "audience",
-            Self::Expired => "expired",
-            Self::NotYetValid => "not_yet_valid",
-            Self::Revoked => "revoked",
-            Self::Inactive => "inactive",
-        }
+named! {
+    /// The check that a token failed; [`RefusedToken`] adds the value. Callers are told only `invalid_token`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+    #[non_exhaustive]
+    pub enum InvalidToken {
+        /// The token is longer than 16 KiB.
+        #[error("it is longer than 16 KiB, and no setting accepts that")]
+        TooLong = "too_long",
+        /// The token does not consist of three parts in base64url.
+        #[error("it is not a JWS in compact form: three parts in base64url, separated by dots (RFC 7515 §7.1)")]
+        Malformed = "malformed",
+        /// The header is not a JOSE header.
+        #[error("its header is malformed: expected a JSON object with `alg`, and with strings for `alg`, `typ` and `kid`")]
+        Header = "header",
+        /// `typ` is not `at+jwt`, or the `token_type` of an introspection response is not `Bearer`.
+        #[error("its type is not that of a bearer access token")]
+        Type = "type",
+        /// `crit` requires an extension.
+        #[error(
+            "its header requires a critical extension: `crit` is present, and no setting accepts that (RFC 7515 §4.1.11)"
+        )]
+        Critical = "critical",
+        /// `jku`, `jwk` or `x5u` contains a key or the URL of one.
+        #[error("its header contains a key or the URL of one")]
+        ForeignKey = "foreign_key",
+        /// `kid` is not the name of a trusted key.
+        #[error("its key is unknown")]
+        UnknownKey = "unknown_key",
+        /// `alg` is not the algorithm of the key.
+        #[error("its algorithm differs from that of its key")]
+        Algorithm = "algorithm",
+        /// The signature does not match the key.
+        #[error("its signature does not match the key that `kid` names")]
+        Signature = "signature",
+        /// A claim of RFC 9068 is missing, occurs twice, or has another type.
+        #[error("invalid claims for a JWT access token")]
+        Claims = "claims",
+        /// `cnf` binds the token to a key or certificate (RFC 7800), and the verifier does not check that the caller has it.
+        #[error("it is bound to a key or certificate, which is not checked here")]
+        Bound = "bound",
+        /// `iss` names another issuer.
+        #[error("it is from another issuer")]
+        Issuer = "issuer",
+        /// `aud` does not name this API.
+        #[error("it is for another audience")]
+        Audience = "audience",
+        /// The authorization server reports that the token is not active (RFC 7662 §2.2).
+        #[error("the authorization server reports it as not active")]
+        Inactive = "inactive",
+        /// `exp` is in the past.
+        #[error("it has expired")]
+        Expired = "expired",
+        /// `nbf` or `iat` is in the future.
+        #[error("it is not valid yet")]
+        NotYetValid = "not_yet_valid",
+        /// The token was revoked, or all tokens of its client or key were.
+        #[error("it was revoked")]
+        Revoked = "revoked",
     }
+
+    /// Returns a short name that never changes, for a metric's label or for `error.type` in a trace.
+    pub const fn name();
 }
 
 /// A required part did not answer, so the token could not be checked. The answer is a 503 with `Retry-After`, never a
@@ -136,50 +116,39 @@ pub struct Unavailable {
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// The part that did not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum UnavailableKind {
-    /// The issuer must be asked first, and [`Verifier::verify_now`](crate::verification::Verifier::verify_now) sends no
-    /// requests.
-    NotAsked,
-    /// The issuer's keys: they were not fetched yet, or they are too old. Also those of a [managed
-    /// ring](crate::keys::rotation), if this process has not reached the key store for too long.
-    Keys,
-    /// The issuer's keys: they are available, but none has the name in the token. It may be a new key. The keys were fetched
-    /// too recently to fetch them again, or the fetch failed.
-    ///
-    /// A caller can cause this with a random `kid`, so it says nothing about the health of this service. The documentation of
-    /// `keys::remote` (feature `remote`) shows how to exclude it from outlier detection.
-    UnknownKey,
-    /// The introspection endpoint (RFC 7662): it cannot be reached, or answers for no token.
-    Introspection,
-    /// The introspection endpoint: it did not answer for this token, or too many others are being asked about, while it
-    /// answers for others.
-    ///
-    /// A caller can cause this with a token of its choice, so it says nothing about the health of this service. The
-    /// documentation of `keys::remote` (feature `remote`) shows how to exclude it from outlier detection.
-    UnansweredToken,
-    /// The view of the [revocations](crate::revocation): it is too old, or full.
-    Revocations,
-    /// A part that a [policy](crate::resource_server::BearerAuthLayer::policy) needs.
-    Policy,
-}
-
-impl UnavailableKind {
-    /// Returns a short name that never changes, for a metric's label or for `error.type` in a trace.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NotAsked => "not_asked",
-            Self::Keys => "keys",
-            Self::UnknownKey => "unknown_key",
-            Self::Introspection => "introspection",
-            Self::UnansweredToken => "unanswered_token",
-            Self::Revocations => "revocations",
-            Self::Policy => "policy",
-        }
+named! {
+    /// The part that did not answer.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[non_exhaustive]
+    pub enum UnavailableKind {
+        /// The issuer must be asked first, and [`Verifier::verify_now`](crate::verification::Verifier::verify_now) sends no
+        /// requests.
+        NotAsked = "not_asked",
+        /// The issuer's keys: they were not fetched yet, or they are too old. Also those of a [managed
+        /// ring](crate::keys::rotation), if this process has not reached the key store for too long.
+        Keys = "keys",
+        /// The issuer's keys: they are available, but none has the name in the token. It may be a new key. The keys were fetched
+        /// too recently to fetch them again, or the fetch failed.
+        ///
+        /// A caller can cause this with a random `kid`, so it says nothing about the health of this service. The documentation of
+        /// `keys::remote` (feature `remote`) shows how to exclude it from outlier detection.
+        UnknownKey = "unknown_key",
+        /// The introspection endpoint (RFC 7662): it cannot be reached, or answers for no token.
+        Introspection = "introspection",
+        /// The introspection endpoint: it did not answer for this token, or too many others are being asked about, while it
+        /// answers for others.
+        ///
+        /// A caller can cause this with a token of its choice, so it says nothing about the health of this service. The
+        /// documentation of `keys::remote` (feature `remote`) shows how to exclude it from outlier detection.
+        UnansweredToken = "unanswered_token",
+        /// The view of the [revocations](crate::revocation): it is too old, or full.
+        Revocations = "revocations",
+        /// A part that a [policy](crate::resource_server::BearerAuthLayer::policy) needs.
+        Policy = "policy",
     }
+
+    /// Returns a short name that never changes, for a metric's label or for `error.type` in a trace.
+    pub const fn name();
 }
 
 /// The default of `Retry-After`, in seconds.

@@ -9,28 +9,24 @@ use http::{HeaderMap, HeaderValue};
 
 use super::{InvalidProxies, shown};
 
-/// The header in which proxies report the address of the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ForwardedHeader {
-    /// `Forwarded` (RFC 7239), by its parameter `for`.
-    Forwarded,
-    /// `X-Forwarded-For`: addresses, separated by commas.
-    XForwardedFor,
+use crate::named::named;
+
+named! {
+    /// The header in which proxies report the address of the caller.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[non_exhaustive]
+    pub enum ForwardedHeader {
+        /// `Forwarded` (RFC 7239), by its parameter `for`.
+        Forwarded = "Forwarded",
+        /// `X-Forwarded-For`: addresses, separated by commas.
+        XForwardedFor = "X-Forwarded-For",
+    }
+
+    /// Returns the name of the header.
+    pub const fn name();
 }
 
 impl ForwardedHeader {
-    const ALL: [Self; 2] = [Self::Forwarded, Self::XForwardedFor];
-
-    /// Returns the name of the header.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Forwarded => "Forwarded",
-            Self::XForwardedFor => "X-Forwarded-For",
-        }
-    }
-
     /// Returns the lines of the header in a request.
     pub(super) fn lines(self, headers: &HeaderMap) -> GetAll<'_, HeaderValue> {
         match self {
@@ -62,7 +58,7 @@ impl FromStr for ForwardedHeader {
     ///
     /// Returns an error if the name is not one of the two. The case is ignored.
     fn from_str(name: &str) -> Result<Self, InvalidProxies> {
-        let header = Self::ALL.into_iter().find(|header| header.name().eq_ignore_ascii_case(name));
+        let header = Self::ALL.iter().copied().find(|header| header.name().eq_ignore_ascii_case(name));
         header.ok_or_else(|| {
             InvalidProxies(format!("invalid proxy header `{}`; use `Forwarded` or `X-Forwarded-For`", shown(name)))
         })

@@ -120,7 +120,7 @@ impl Findings {
             let result = failed.or_else(|| of_rule().next()).cloned();
             result.unwrap_or(RuleResult::NotChecked(NEEDS_EARLIER))
         };
-        let checked = AssertionRule::ALL.into_iter().map(|rule| {
+        let checked = AssertionRule::ALL.iter().copied().map(|rule| {
             let found = match member(rule) {
                 Some(Member::Header(name)) => header.get(name),
                 Some(Member::Claim(name)) => payload.get(name),

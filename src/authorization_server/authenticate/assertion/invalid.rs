@@ -4,114 +4,63 @@ use std::fmt;
 
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::client_id::ClientId;
+use crate::named::named;
 use crate::quoted::quoted_within;
 
-/// A rule of client assertions that an assertion can break (RFC 7523 §3, RFC 10070).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum AssertionRule {
-    /// The parameter `client_assertion_type` is one that the server supports.
-    AssertionType,
-    /// The assertion is a JWS in compact form of at most 16 KiB (RFC 7515 §7.1).
-    Form,
-    /// The header is a JSON object with an `alg` and members of the right types.
-    Header,
-    /// `typ` is absent, `JWT` or `client-authentication+jwt`.
-    Type,
-    /// No header parameter is critical (`crit`).
-    Critical,
-    /// The header brings no key of its own (`jwk`, `jku`, `x5u`).
-    ForeignKey,
-    /// The algorithm is one that the server accepts, and that of the client's key.
-    Algorithm,
-    /// The payload is a JSON object with unique names.
-    Payload,
-    /// `iss` is the client id.
-    Issuer,
-    /// `sub` is the client id.
-    Subject,
-    /// The parameter `client_id`, if present, is the client id of the assertion. For the token of a workload that several clients have a
-    /// credential for, it is required.
-    ClientId,
-    /// `aud` is the issuer identifier of this server, as the only value.
-    Audience,
-    /// `exp` has not passed.
-    Expiry,
-    /// `exp` is not too far ahead.
-    Lifetime,
-    /// `nbf`, if present, has passed.
-    NotBefore,
-    /// `iat`, if present, is not in the future.
-    IssuedAt,
-    /// `jti` has 1 to 128 bytes.
-    TokenId,
-    /// The client is registered, and enabled.
-    Client,
-    /// The client has a current credential for this kind of assertion.
-    Credential,
-    /// The client has a key with this `kid`.
-    Key,
-    /// The signature is valid.
-    Signature,
-    /// The assertion was not used before.
-    Replay,
-}
-
-impl AssertionRule {
-    /// All rules, in about the order in which they are checked.
-    pub(super) const ALL: [Self; 22] = [
-        Self::AssertionType,
-        Self::Form,
-        Self::Header,
-        Self::Type,
-        Self::Critical,
-        Self::ForeignKey,
-        Self::Algorithm,
-        Self::Payload,
-        Self::Issuer,
-        Self::Subject,
-        Self::ClientId,
-        Self::Audience,
-        Self::Expiry,
-        Self::Lifetime,
-        Self::NotBefore,
-        Self::IssuedAt,
-        Self::TokenId,
-        Self::Client,
-        Self::Credential,
-        Self::Key,
-        Self::Signature,
-        Self::Replay,
-    ];
+named! {
+    /// A rule of client assertions that an assertion can break (RFC 7523 §3, RFC 10070).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[non_exhaustive]
+    pub enum AssertionRule {
+        /// The parameter `client_assertion_type` is one that the server supports.
+        AssertionType = "assertion_type",
+        /// The assertion is a JWS in compact form of at most 16 KiB (RFC 7515 §7.1).
+        Form = "form",
+        /// The header is a JSON object with an `alg` and members of the right types.
+        Header = "header",
+        /// `typ` is absent, `JWT` or `client-authentication+jwt`.
+        Type = "type",
+        /// No header parameter is critical (`crit`).
+        Critical = "critical",
+        /// The header brings no key of its own (`jwk`, `jku`, `x5u`).
+        ForeignKey = "foreign_key",
+        /// The algorithm is one that the server accepts, and that of the client's key.
+        Algorithm = "algorithm",
+        /// The payload is a JSON object with unique names.
+        Payload = "payload",
+        /// `iss` is the client id.
+        Issuer = "issuer",
+        /// `sub` is the client id.
+        Subject = "subject",
+        /// The parameter `client_id`, if present, is the client id of the assertion. For the token of a workload that several clients have a
+        /// credential for, it is required.
+        ClientId = "client_id",
+        /// `aud` is the issuer identifier of this server, as the only value.
+        Audience = "audience",
+        /// `exp` has not passed.
+        Expiry = "expiry",
+        /// `exp` is not too far ahead.
+        Lifetime = "lifetime",
+        /// `nbf`, if present, has passed.
+        NotBefore = "not_before",
+        /// `iat`, if present, is not in the future.
+        IssuedAt = "issued_at",
+        /// `jti` has 1 to 128 bytes.
+        TokenId = "token_id",
+        /// The client is registered, and enabled.
+        Client = "client",
+        /// The client has a current credential for this kind of assertion.
+        Credential = "credential",
+        /// The client has a key with this `kid`.
+        Key = "key",
+        /// The signature is valid.
+        Signature = "signature",
+        /// The assertion was not used before.
+        Replay = "replay",
+    }
 
     /// Returns a stable name, for logs and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AssertionType => "assertion_type",
-            Self::Form => "form",
-            Self::Header => "header",
-            Self::Type => "type",
-            Self::Critical => "critical",
-            Self::ForeignKey => "foreign_key",
-            Self::Algorithm => "algorithm",
-            Self::Payload => "payload",
-            Self::Issuer => "issuer",
-            Self::Subject => "subject",
-            Self::ClientId => "client_id",
-            Self::Audience => "audience",
-            Self::Expiry => "expiry",
-            Self::Lifetime => "lifetime",
-            Self::NotBefore => "not_before",
-            Self::IssuedAt => "issued_at",
-            Self::TokenId => "token_id",
-            Self::Client => "client",
-            Self::Credential => "credential",
-            Self::Key => "key",
-            Self::Signature => "signature",
-            Self::Replay => "replay",
-        }
-    }
+    pub const fn name();
 }
 
 /// The rule that a refused assertion breaks: the [source](std::error::Error::source) of a
