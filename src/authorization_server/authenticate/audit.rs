@@ -72,6 +72,20 @@ impl Audit {
         self.send(Outcome::DefaultServiceAccountUsed, client.id(), extensions);
     }
 
+    /// Reports that a client sent the parameter `audience`, which has no effect.
+    #[cold]
+    pub(in crate::authorization_server) fn ignored_audience(&self, client: &RegisteredClient, extensions: &Extensions) {
+        if !self.is_news(client.id(), "parameter audience", self.clock.now()) {
+            return;
+        }
+        tracing::warn!(
+            oauth.client_id = %client.id(),
+            "ignored the parameter `audience` of a token request; send `resource` instead, or accept it with \
+             .accept_audience_parameter()"
+        );
+        self.send(Outcome::AudienceParameterIgnored, client.id(), extensions);
+    }
+
     /// Reports a client from a store that does not validate its clients, if it is invalid under the settings of the
     /// server.
     pub(in crate::authorization_server) fn registered(&self, client: &RegisteredClient, rules: &ClientRules) {

@@ -15,9 +15,7 @@ use crate::authorization_server::documents::Documents;
 use crate::authorization_server::endpoint::Endpoints;
 use crate::authorization_server::metadata::Metadata;
 use crate::authorization_server::report::Reporter;
-use crate::authorization_server::token::{
-    AudienceParameter, GrantPolicy, Minter, ReusedTokens, TokenPipeline, TokenQueue,
-};
+use crate::authorization_server::token::{GrantPolicy, Minter, ReusedTokens, TokenPipeline, TokenQueue};
 use crate::authorization_server::{AuthorizationServer, Inner};
 use crate::issuer::Issuer;
 use crate::keys::KeySnapshot;
@@ -96,11 +94,7 @@ impl AuthorizationServerBuilder {
                 refusal_body: self.refusal_body,
                 queue: self.token_queue.map(|waiting| TokenQueue::new(cores(), waiting)),
                 authenticator,
-                audience_parameter: AudienceParameter::new(
-                    self.accepts_audience,
-                    self.events.clone(),
-                    self.clock.clone(),
-                ),
+                accepts_audience: self.accepts_audience,
                 policy: GrantPolicy {
                     rules: self.rules,
                     default_scopes: self.default_scopes,

@@ -1,6 +1,5 @@
 //! `POST /token`: the client-credentials grant (RFC 6749 §4.4).
 
-mod audience_parameter;
 mod grant;
 mod mint;
 mod queue;
@@ -16,7 +15,6 @@ use http::{Extensions, HeaderValue, Response, Version};
 use http_body_util::Full;
 use tracing::{Instrument as _, Span};
 
-pub(super) use self::audience_parameter::AudienceParameter;
 use self::grant::Grant;
 pub(super) use self::grant::GrantPolicy;
 pub use self::grant::{GrantHook, GrantRefusal, HookFuture, PendingGrant};
@@ -44,7 +42,9 @@ pub(super) struct TokenPipeline {
     /// `None` if the number of waiting requests is not limited.
     pub(super) queue: Option<TokenQueue>,
     pub(super) authenticator: Authenticator,
-    pub(super) audience_parameter: AudienceParameter,
+    /// Whether the parameter `audience`, with which some clients name the resource, is a synonym of `resource`. By default it is
+    /// ignored, as RFC 6749 §3.2 requires for unrecognized parameters, with a warning.
+    pub(super) accepts_audience: bool,
     pub(super) policy: GrantPolicy,
     pub(super) minter: Minter,
     /// `None` if each request gets a new token.
@@ -101,11 +101,11 @@ impl TokenPipeline {
 
     async fn token(&self, head: &Head, body: &[u8], timing: &TokenRequestTiming) -> Result<TokenResponse, TokenError> {
         // Parsed here, not by the caller, whose future would then store the request twice.
-        let request = TokenRequest::read(&head.headers, body, &self.audience_parameter)?;
+        let request = TokenRequest::read(&head.headers, body, self.accepts_audience)?;
         timing.method(request.credentials.kind());
         let client = self.authenticator.authenticate(&request.credentials, head).await?;
         if request.has_ignored_audience {
-            self.audience_parameter.was_sent_by(&client, &head.extensions);
+            self.authenticator.secret.audit.ignored_audience(&client, &head.extensions);
         }
         let grant = self.policy.grant(client, &request, &head.extensions).await?;
         // The queue is entered only here, just before the signature: a slow step before it, such as looking up an

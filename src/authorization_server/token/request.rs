@@ -6,7 +6,6 @@ use std::fmt;
 use http::HeaderMap;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
-use super::audience_parameter::AudienceParameter;
 use crate::audience::{Audience, InvalidAudience};
 use crate::authorization_server::authenticate::Credentials;
 use crate::authorization_server::error::{Fault, TokenError};
@@ -24,17 +23,13 @@ pub(super) struct TokenRequest<'a> {
 }
 
 impl<'a> TokenRequest<'a> {
-    pub(super) fn read(
-        headers: &HeaderMap,
-        body: &'a [u8],
-        audience_parameter: &AudienceParameter,
-    ) -> Result<Self, TokenError> {
+    pub(super) fn read(headers: &HeaderMap, body: &'a [u8], accepts_audience: bool) -> Result<Self, TokenError> {
         let mut form = Form::parse(body)?;
         grant_type(&form)?;
         Ok(Self {
             credentials: Credentials::read(headers, &form)?,
-            resources: resources(&form, audience_parameter)?,
-            has_ignored_audience: !audience_parameter.is_accepted() && form.get("audience").is_some(),
+            resources: resources(&form, accepts_audience)?,
+            has_ignored_audience: !accepts_audience && form.get("audience").is_some(),
             scopes: scopes(&mut form)?,
         })
     }
@@ -127,11 +122,11 @@ fn scopes<'a>(form: &mut Form<'a>) -> Result<Option<RequestedScopes<'a>>, TokenE
 
 /// Returns the requested resources. `resource` may repeat (RFC 8707 §2). An accepted `audience` is a synonym, and must
 /// not name a different resource.
-fn resources(form: &Form<'_>, audience_parameter: &AudienceParameter) -> Result<Vec<Audience>, TokenError> {
+fn resources(form: &Form<'_>, accepts_audience: bool) -> Result<Vec<Audience>, TokenError> {
     let malformed = |error: InvalidAudience| TokenError::from(Fault::RESOURCE_SYNTAX).because(error);
     let resources: Result<Vec<Audience>, _> = form.all("resource").map(str::parse).collect();
     let resources = resources.map_err(malformed)?;
-    let audience = audience_parameter.is_accepted().then(|| form.get("audience")).flatten();
+    let audience = accepts_audience.then(|| form.get("audience")).flatten();
     let Some(audience) = audience else { return Ok(resources) };
     let audience: Audience = audience.parse().map_err(malformed)?;
     if resources.is_empty() {
