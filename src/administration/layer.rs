@@ -1,19 +1,16 @@
 //! [`ClientAdministrationLayer`]: answers the requests to the administration, and passes all others on.
 
 use std::convert::Infallible;
-use std::fmt;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
-use pin_project_lite::pin_project;
 use tower::{BoxError, Layer, Service};
 
 use super::{ClientAdministration, ClientAdministrationService};
-use crate::transport::ResponseBody;
+use crate::transport::{EndpointFuture, ResponseBody};
 
 /// A layer that answers the requests below the [path](ClientAdministration::path) of an administration, and passes all others to
 /// the wrapped service. Put it outside of layers that must not apply to the administration.
@@ -47,6 +44,8 @@ pub struct ClientAdministrationEndpoint<S> {
     administration: ClientAdministration,
 }
 
+type OwnFuture = dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send;
+
 impl<S, B, R> Service<Request<B>> for ClientAdministrationEndpoint<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
@@ -54,7 +53,7 @@ where
 {
     type Response = Response<ResponseBody<R>>;
     type Error = S::Error;
-    type Future = ClientAdministrationFuture<S::Future>;
+    type Future = EndpointFuture<S::Future, OwnFuture>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -63,56 +62,11 @@ where
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let rest = request.uri().path().strip_prefix(self.administration.path());
-        let kind = if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-            Kind::Own { future: Box::pin(self.service.call(request)) }
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            let answer = self.service.call(request);
+            EndpointFuture::own(Box::pin(async { Ok(answer.await?.map(ResponseBody::into_full)) }))
         } else {
-            Kind::Inner { future: self.inner.call(request) }
-        };
-        ClientAdministrationFuture { kind }
-    }
-}
-
-pin_project! {
-    /// The future of [`ClientAdministrationEndpoint`]: that of the wrapped service, or that of the administration.
-    pub struct ClientAdministrationFuture<F> {
-        #[pin]
-        kind: Kind<F>,
-    }
-}
-
-type OwnResponse = Response<ResponseBody<Full<Bytes>>>;
-
-/// The future of [`ClientAdministrationService`]. Boxed, because it is large and would make the future of all other paths larger.
-type OwnFuture = Pin<Box<dyn Future<Output = Result<OwnResponse, Infallible>> + Send>>;
-
-pin_project! {
-    #[project = KindProjection]
-    enum Kind<F> {
-        Inner { #[pin] future: F },
-        Own { future: OwnFuture },
-    }
-}
-
-impl<F, R, E> Future for ClientAdministrationFuture<F>
-where
-    F: Future<Output = Result<Response<R>, E>>,
-{
-    type Output = Result<Response<ResponseBody<R>>, E>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().kind.project() {
-            KindProjection::Inner { future } => future.poll(cx).map_ok(|response| response.map(ResponseBody::inner)),
-            KindProjection::Own { future } => future.as_mut().poll(cx).map(|answered| {
-                let Ok(response) = answered;
-                Ok(response.map(ResponseBody::<Full<Bytes>>::into_own))
-            }),
+            EndpointFuture::inner(self.inner.call(request))
         }
-    }
-}
-
-impl<F> fmt::Debug for ClientAdministrationFuture<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientAdministrationFuture").finish_non_exhaustive()
     }
 }

@@ -71,7 +71,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use self::builder::{ClientAdministrationBuilder, InvalidAdministration};
-pub use self::layer::{ClientAdministrationEndpoint, ClientAdministrationFuture, ClientAdministrationLayer};
+pub use self::layer::{ClientAdministrationEndpoint, ClientAdministrationLayer};
 pub use self::refusal::AdministrationRefusal;
 pub use self::refusal_kind::AdministrationRefusalKind;
 pub use self::scopes::AdministrationScopes;

@@ -17,9 +17,9 @@ use super::body::ReadBody;
 use super::endpoint::Endpoint;
 use super::error::TokenError;
 use super::form;
-use super::future::EndpointFuture;
+use super::future::EndpointServiceFuture;
 use super::token::is_another_grant;
-use crate::transport::ResponseBody;
+use crate::transport::{EndpointFuture, ResponseBody};
 
 /// The request body that the wrapped service receives: the original one, or one that was read and is forwarded
 /// unchanged.
@@ -105,14 +105,14 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let state = match self.server.inner.endpoints.at(request.uri().path()) {
-            None => State::Inner { future: self.inner.call(request.map(Either::Left)) },
+            None => State::passing(self.inner.call(request.map(Either::Left))),
             // Only a form can name another grant. All other requests at the token path are answered here, without
             // reading the body.
             Some(endpoint @ Endpoint::Token) => {
                 let (head, body) = request.into_parts();
                 if let Err(error) = form::check_form_post(&head) {
-                    let refusal = EndpointFuture::refusing(self.server.clone(), endpoint, head, &body, error);
-                    return ForwardGrantsFuture { state: State::Own { future: Box::pin(refusal) } };
+                    let refusal = EndpointServiceFuture::refusing(self.server.clone(), endpoint, head, &body, error);
+                    return ForwardGrantsFuture { state: State::answering(refusal) };
                 }
                 // A clone, which becomes ready once the body was read: a slow caller must not occupy the inner service.
                 // The permit that `poll_ready` took is released with the service that took it.
@@ -121,7 +121,7 @@ where
                 let body = ReadBody::new(&head, body, self.server.inner.body_limits);
                 State::Reading { body, waiting: Some(Box::new((waiting.0, waiting.1, head))) }
             }
-            Some(endpoint) => State::Own { future: Box::pin(EndpointFuture::new(&self.server, endpoint, request)) },
+            Some(endpoint) => State::answering(EndpointServiceFuture::new(&self.server, endpoint, request)),
         };
         ForwardGrantsFuture { state }
     }
@@ -146,8 +146,17 @@ pin_project! {
     {
         Reading { #[pin] body: ReadBody<B>, waiting: Option<Box<(AuthorizationServer, S, Parts)>> },
         Preparing { inner: S, request: Option<Request<ForwardedBody<B>>> },
-        Inner { #[pin] future: S::Future },
-        Own { future: Pin<Box<EndpointFuture<B>>> },
+        Answering { #[pin] future: EndpointFuture<S::Future, EndpointServiceFuture<B>> },
+    }
+}
+
+impl<S: Service<Request<ForwardedBody<B>>>, B> State<S, B> {
+    fn passing(future: S::Future) -> Self {
+        Self::Answering { future: EndpointFuture::inner(future) }
+    }
+
+    fn answering(future: EndpointServiceFuture<B>) -> Self {
+        Self::Answering { future: EndpointFuture::own(Box::pin(future)) }
     }
 }
 
@@ -178,7 +187,7 @@ where
                             // wrapped service.
                             let body = body.map_err(TokenError::from);
                             let body = form::check_query(head.uri.query()).and(body);
-                            State::Own { future: Box::pin(EndpointFuture::answering(server, head, body)) }
+                            State::answering(EndpointServiceFuture::answering(server, head, body))
                         }
                     }
                 }
@@ -186,14 +195,9 @@ where
                     let readiness = ready!(inner.poll_ready(cx));
                     let request = request.take().expect(AFTER_COMPLETION);
                     readiness?;
-                    State::Inner { future: inner.call(request) }
+                    State::passing(inner.call(request))
                 }
-                StateProjection::Inner { future } => {
-                    return future.poll(cx).map_ok(|response| response.map(ResponseBody::inner));
-                }
-                StateProjection::Own { future } => {
-                    return future.as_mut().poll(cx).map(|response| Ok(response.map(ResponseBody::own)));
-                }
+                StateProjection::Answering { future } => return future.poll(cx),
             };
             state.set(next);
         }

@@ -1,5 +1,6 @@
 //! The futures of the endpoints: they check the head, read the body, and then answer.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -19,66 +20,13 @@ use super::endpoint::Endpoint;
 use super::error::TokenError;
 use super::form;
 use super::head::Head;
-use crate::transport::ResponseBody;
 use crate::transport::without_body;
 
 type OwnResponse = Response<Full<Bytes>>;
 
 pin_project! {
-    /// The future of [`TokenEndpoint`](super::TokenEndpoint): that of the inner service, or that of an endpoint.
-    pub struct ResponseFuture<F, B> {
-        #[pin]
-        kind: Kind<F, B>,
-    }
-}
-
-pin_project! {
-    #[project = KindProjection]
-    enum Kind<F, B> {
-        Inner { #[pin] future: F },
-        // Boxed, because it is large and would make the future of all other paths larger.
-        Own { future: Pin<Box<EndpointFuture<B>>> },
-    }
-}
-
-impl<F, B: Body> ResponseFuture<F, B> {
-    #[inline]
-    pub(super) fn inner(future: F) -> Self {
-        Self { kind: Kind::Inner { future } }
-    }
-
-    pub(super) fn own(future: EndpointFuture<B>) -> Self {
-        Self { kind: Kind::Own { future: Box::pin(future) } }
-    }
-}
-
-impl<F, B, R, E> Future for ResponseFuture<F, B>
-where
-    F: Future<Output = Result<Response<R>, E>>,
-    B: Body<Error: Into<BoxError>>,
-{
-    type Output = Result<Response<ResponseBody<R>>, E>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().kind.project() {
-            KindProjection::Inner { future } => future.poll(cx).map_ok(|response| response.map(ResponseBody::inner)),
-            KindProjection::Own { future } => {
-                future.as_mut().poll(cx).map(|response| Ok(response.map(ResponseBody::own)))
-            }
-        }
-    }
-}
-
-impl<F, B> fmt::Debug for ResponseFuture<F, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
-    }
-}
-
-pin_project! {
-    /// The future of an endpoint's answer.
-    pub(super) struct EndpointFuture<B> {
+    /// The future of [`EndpointService`](super::EndpointService).
+    pub struct EndpointServiceFuture<B> {
         #[pin]
         state: State<B>,
         is_head: bool,
@@ -98,9 +46,9 @@ pin_project! {
     }
 }
 
-const AFTER_COMPLETION: &str = "`EndpointFuture` polled after completion";
+const AFTER_COMPLETION: &str = "`EndpointServiceFuture` polled after completion";
 
-impl<B: Body> EndpointFuture<B> {
+impl<B: Body> EndpointServiceFuture<B> {
     pub(super) fn new(server: &AuthorizationServer, endpoint: Endpoint, request: Request<B>) -> Self {
         let (head, body) = request.into_parts();
         let is_head = head.method == Method::HEAD;
@@ -162,19 +110,19 @@ fn token_answer(
     async move { server.inner.token.answer(&head, &body).await }
 }
 
-impl<B> Future for EndpointFuture<B>
+impl<B> Future for EndpointServiceFuture<B>
 where
     B: Body<Error: Into<BoxError>>,
 {
-    type Output = OwnResponse;
+    type Output = Result<OwnResponse, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<OwnResponse> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.state.poll(cx));
         if *this.closes {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Poll::Ready(if *this.is_head { without_body(response) } else { response })
+        Poll::Ready(Ok(if *this.is_head { without_body(response) } else { response }))
     }
 }
 
@@ -201,9 +149,9 @@ where
     }
 }
 
-impl<B> fmt::Debug for EndpointFuture<B> {
+impl<B> fmt::Debug for EndpointServiceFuture<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndpointFuture").finish_non_exhaustive()
+        f.debug_struct("EndpointServiceFuture").finish_non_exhaustive()
     }
 }
 
@@ -250,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "`EndpointFuture` polled after completion")]
+    #[should_panic(expected = "`EndpointServiceFuture` polled after completion")]
     fn polling_the_answer_with_a_document_after_completion_panics() {
         let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
         let mut service = TokenEndpointLayer::new(server()).layer(inner);
@@ -266,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "`EndpointFuture` polled after completion")]
+    #[should_panic(expected = "`EndpointServiceFuture` polled after completion")]
     fn polling_the_answer_of_the_forwarding_layer_after_completion_panics() {
         let inner = service_fn(async |_: Request<_>| Ok::<_, Infallible>(Response::new(Body::default())));
         let mut service = ForwardGrantsLayer::new(server()).layer(inner);

@@ -1,21 +1,18 @@
 //! [`TokenEndpoint`], the endpoints in front of a service, and [`EndpointService`], a single endpoint.
 
 use std::convert::Infallible;
-use std::fmt;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
-use pin_project_lite::pin_project;
 use tower::{BoxError, Service};
 
 use super::AuthorizationServer;
 use super::endpoint::Endpoint;
-use super::future::{EndpointFuture, ResponseFuture};
-use crate::transport::ResponseBody;
+use super::future::EndpointServiceFuture;
+use crate::transport::{EndpointFuture, ResponseBody};
 
 /// A service behind the endpoints of an authorization server. It is created by
 /// [`TokenEndpointLayer`](super::TokenEndpointLayer).
@@ -53,7 +50,7 @@ where
 {
     type Response = Response<ResponseBody<R>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, B>;
+    type Future = EndpointFuture<S::Future, EndpointServiceFuture<B>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -62,8 +59,10 @@ where
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match self.server.inner.endpoints.at(request.uri().path()) {
-            None => ResponseFuture::inner(self.inner.call(request)),
-            Some(endpoint) => ResponseFuture::own(EndpointFuture::new(&self.server, endpoint, request)),
+            None => EndpointFuture::inner(self.inner.call(request)),
+            Some(endpoint) => {
+                EndpointFuture::own(Box::pin(EndpointServiceFuture::new(&self.server, endpoint, request)))
+            }
         }
     }
 }
@@ -107,31 +106,6 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        EndpointServiceFuture { future: EndpointFuture::new(&self.server, self.endpoint, request) }
-    }
-}
-
-pin_project! {
-    /// The future of [`EndpointService`].
-    pub struct EndpointServiceFuture<B> {
-        #[pin]
-        future: EndpointFuture<B>,
-    }
-}
-
-impl<B> Future for EndpointServiceFuture<B>
-where
-    B: Body<Error: Into<BoxError>>,
-{
-    type Output = Result<Response<Full<Bytes>>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().future.poll(cx).map(Ok)
-    }
-}
-
-impl<B> fmt::Debug for EndpointServiceFuture<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndpointServiceFuture").finish_non_exhaustive()
+        EndpointServiceFuture::new(&self.server, self.endpoint, request)
     }
 }

@@ -62,7 +62,7 @@ pub use self::future::ResponseFuture;
 pub use self::layer::BearerAuthLayer;
 pub use self::metadata::{
     InvalidResourceMetadata, ResourceMetadata, ResourceMetadataBuilder, ResourceMetadataEndpoint,
-    ResourceMetadataFuture, ResourceMetadataLayer, ResourceMetadataService,
+    ResourceMetadataLayer, ResourceMetadataService,
 };
 pub use self::methods::Methods;
 pub use self::policy::{Forbidden, PolicyError, RequestHead};

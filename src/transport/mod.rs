@@ -1,5 +1,6 @@
 //! HTTP parts below the roles: response bodies, documents, and the client for requests to issuers.
 
+mod endpoint_future;
 #[cfg(feature = "remote")]
 pub(crate) mod fetch;
 #[cfg(feature = "remote")]
@@ -16,6 +17,7 @@ mod response_body;
 mod served_document;
 mod service_client;
 
+pub use self::endpoint_future::EndpointFuture;
 #[cfg(feature = "remote")]
 pub(crate) use self::fetch::FetchError;
 #[cfg(feature = "remote")]

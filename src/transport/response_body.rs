@@ -63,10 +63,10 @@ impl<B> ResponseBody<B> {
 }
 
 impl ResponseBody<Full<Bytes>> {
-    /// Returns the same body for a layer whose wrapped service has another body.
-    pub(crate) fn into_own<B>(self) -> ResponseBody<B> {
+    /// Returns the body without its end, for a layer whose wrapped service has another body.
+    pub(crate) fn into_full(self) -> Full<Bytes> {
         match self.origin {
-            Origin::Inner { body } | Origin::Own { body } | Origin::Until { body, .. } => ResponseBody::own(body),
+            Origin::Inner { body } | Origin::Own { body } | Origin::Until { body, .. } => body,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 pub use self::builder::{InvalidResourceMetadata, ResourceMetadataBuilder};
 pub use self::layer::ResourceMetadataLayer;
-pub use self::service::{ResourceMetadataEndpoint, ResourceMetadataFuture, ResourceMetadataService};
+pub use self::service::{ResourceMetadataEndpoint, ResourceMetadataService};
 use crate::audience::Audience;
 use crate::transport::Document;
 

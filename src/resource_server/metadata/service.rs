@@ -1,20 +1,16 @@
 //! [`ResourceMetadataEndpoint`], which wraps a service, and [`ResourceMetadataService`], which serves only the document.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::future::{Ready, ready};
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::Full;
-use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::ResourceMetadata;
-use crate::transport::ResponseBody;
-use crate::transport::without_body;
+use crate::transport::{EndpointFuture, ResponseBody, without_body};
 
 impl ResourceMetadata {
     fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>> {
@@ -58,59 +54,18 @@ where
 {
     type Response = Response<ResponseBody<R>>;
     type Error = S::Error;
-    type Future = ResourceMetadataFuture<S::Future>;
+    type Future = EndpointFuture<S::Future, Ready<Result<Response<Full<Bytes>>, Infallible>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let kind = if request.uri().path() == self.metadata.path() {
-            Kind::Own { response: Some(Box::new(self.metadata.answer(request))) }
+        if request.uri().path() == self.metadata.path() {
+            EndpointFuture::own(Box::pin(self.metadata.service().call(request)))
         } else {
-            Kind::Inner { future: self.inner.call(request) }
-        };
-        ResourceMetadataFuture { kind }
-    }
-}
-
-pin_project! {
-    /// The future of [`ResourceMetadataEndpoint`].
-    pub struct ResourceMetadataFuture<F> {
-        #[pin]
-        kind: Kind<F>,
-    }
-}
-
-pin_project! {
-    #[project = KindProjection]
-    enum Kind<F> {
-        Inner { #[pin] future: F },
-        Own { response: Option<Box<Response<Full<Bytes>>>> },
-    }
-}
-
-impl<F, R, E> Future for ResourceMetadataFuture<F>
-where
-    F: Future<Output = Result<Response<R>, E>>,
-{
-    type Output = Result<Response<ResponseBody<R>>, E>;
-
-    #[expect(clippy::expect_used, reason = "like tower: waiting for a completed future would never end")]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().kind.project() {
-            KindProjection::Inner { future } => future.poll(cx).map_ok(|response| response.map(ResponseBody::inner)),
-            KindProjection::Own { response } => {
-                let response = response.take().expect("`ResourceMetadataFuture` polled after completion");
-                Poll::Ready(Ok(response.map(ResponseBody::own)))
-            }
+            EndpointFuture::inner(self.inner.call(request))
         }
-    }
-}
-
-impl<F> fmt::Debug for ResourceMetadataFuture<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResourceMetadataFuture").finish_non_exhaustive()
     }
 }
 
@@ -155,7 +110,7 @@ mod tests {
     use crate::resource_server::{ResourceMetadata, ResourceMetadataLayer};
 
     #[test]
-    #[should_panic(expected = "`ResourceMetadataFuture` polled after completion")]
+    #[should_panic(expected = "`Ready` polled after completion")]
     fn metadata_that_is_polled_after_completion_panics() {
         let metadata = ResourceMetadata::builder("https://api.example.com");
         let metadata = metadata.authorization_server("https://auth.example.com").build().unwrap();
