@@ -99,6 +99,7 @@ pub mod client_id;
 pub mod clock;
 pub mod crypto;
 mod deadline;
+mod debug_fields;
 pub mod event;
 pub mod issuer;
 mod issuer_metadata;

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
         "clock",
         "crypto",
         "deadline",
+        "debug_fields",
         "metrics",
         "named",
         "object",

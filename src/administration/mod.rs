@@ -67,7 +67,6 @@ mod service;
 mod view;
 mod workload_rights;
 
-use std::fmt;
 use std::sync::Arc;
 
 pub use self::builder::{ClientAdministrationBuilder, InvalidAdministration};
@@ -78,6 +77,7 @@ pub use self::scopes::AdministrationScopes;
 pub use self::service::{AdministrationOperations, ClientAdministrationService};
 use crate::audience::Audience;
 use crate::authorization_server::{AuthorizationServer, SharedParts};
+use crate::debug_fields::debug_fields;
 use crate::resource_server::BearerAuthLayer;
 use crate::store::ClientAdmin;
 
@@ -139,12 +139,8 @@ impl ClientAdministration {
     }
 }
 
-impl fmt::Debug for ClientAdministration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientAdministration")
-            .field("path", &self.inner.path)
-            .field("audience", &self.inner.audience)
-            .field("store", &self.inner.store)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(ClientAdministration, |this| {
+    path: this.inner.path,
+    audience: this.inner.audience,
+    store: this.inner.store,
+});

@@ -1,6 +1,5 @@
 //! [`Documents`]: the key set and the metadata, rendered once for each change of the keys.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
+use crate::debug_fields::debug_fields;
 use crate::keys::{KeyRing, KeySnapshot};
 use crate::transport::{Document, DocumentSettings, InvalidDocument};
 
@@ -91,8 +91,4 @@ impl Rendered {
     }
 }
 
-impl fmt::Debug for Documents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Documents").field("settings", &self.settings).finish_non_exhaustive()
-    }
-}
+debug_fields!(Documents { settings });

@@ -1,7 +1,6 @@
 //! The futures of the endpoints: they check the head, read the body, and then answer.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -20,6 +19,7 @@ use super::endpoint::Endpoint;
 use super::error::TokenError;
 use super::form;
 use super::head::Head;
+use crate::debug_fields::debug_fields;
 use crate::transport::without_body;
 
 type OwnResponse = Response<Full<Bytes>>;
@@ -149,11 +149,7 @@ where
     }
 }
 
-impl<B> fmt::Debug for EndpointServiceFuture<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndpointServiceFuture").finish_non_exhaustive()
-    }
-}
+debug_fields!(EndpointServiceFuture<B> {});
 
 #[cfg(test)]
 mod tests {

@@ -53,7 +53,6 @@ mod token;
 mod token_query;
 mod trusted_proxies;
 
-use std::fmt;
 use std::sync::Arc;
 
 pub use self::authenticate::{
@@ -76,6 +75,7 @@ use self::token::{Minter, TokenPipeline};
 pub use self::trusted_proxies::{ForwardedHeader, InvalidProxies, TrustedProxies};
 use crate::audience::InvalidAudience;
 use crate::client_id::ClientId;
+use crate::debug_fields::debug_fields;
 use crate::issuer::Issuer;
 use crate::keys::{KeyRing, TrustedKeys};
 use crate::registration::ClientRules;
@@ -219,12 +219,8 @@ impl AuthorizationServer {
     }
 }
 
-impl fmt::Debug for AuthorizationServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthorizationServer")
-            .field("issuer", self.issuer())
-            .field("endpoints", &self.inner.endpoints)
-            .field("keys", &self.inner.token.minter.keys)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(AuthorizationServer, |this| {
+    issuer: this.issuer(),
+    endpoints: this.inner.endpoints,
+    keys: this.inner.token.minter.keys,
+});

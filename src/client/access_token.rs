@@ -1,7 +1,6 @@
 //! [`AccessToken`]: a token that can be sent.
 
 use std::any::Any;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
@@ -11,6 +10,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::lifetime::Lifetime;
 use crate::clock::Moment;
+use crate::debug_fields::debug_fields;
 use crate::quoted::quoted;
 use crate::scope::Scopes;
 
@@ -167,11 +167,7 @@ impl PartialEq for AccessToken {
 
 impl Eq for AccessToken {}
 
-impl fmt::Debug for AccessToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessToken").field("expires_at", &self.expires_at()).finish_non_exhaustive()
-    }
-}
+debug_fields!(AccessToken, |this| { expires_at: this.expires_at() });
 
 /// The text is not an access token; the message says why, and never shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,5 @@
 //! [`ClientCredentials`]: the settings of the calling side → [`CachedTokenSource`].
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use crate::audience::Audience;
 use crate::client_authentication::ClientAuthentication;
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::{Random, SystemRandom};
+use crate::debug_fields::debug_fields;
 use crate::event::EventSender;
 use crate::issuer::Issuer;
 use crate::scope::{Scope, Scopes};
@@ -311,15 +311,4 @@ impl ClientCredentials {
     }
 }
 
-impl fmt::Debug for ClientCredentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { issuer, client_id, authentication, resources, scopes, .. } = self;
-        f.debug_struct("ClientCredentials")
-            .field("issuer", issuer)
-            .field("client_id", client_id)
-            .field("authentication", authentication)
-            .field("resources", resources)
-            .field("scopes", scopes)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(ClientCredentials { issuer, client_id, authentication, resources, scopes });

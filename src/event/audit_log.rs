@@ -1,6 +1,5 @@
 //! [`AuditLog`]: writes events as JSON lines, for auditors.
 
-use std::fmt;
 use std::io::{self, Write};
 use std::mem;
 use std::net::IpAddr;
@@ -14,6 +13,7 @@ use tokio::sync::watch;
 use super::audit_line::Line;
 use super::audit_target::{Target, open};
 use super::{Event, EventReceiver, EventSender, Outcome, QUEUED, channel_with_capacity};
+use crate::debug_fields::debug_fields;
 use crate::metrics;
 
 /// How long the writer waits after a failed write.
@@ -235,16 +235,11 @@ impl Writer {
     }
 }
 
-impl fmt::Debug for AuditLog {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { target, caller, capacity, .. } = self;
-        f.debug_struct("AuditLog")
-            .field("target", &target.to_string())
-            .field("caller", &caller.is_some())
-            .field("capacity", capacity)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(AuditLog, |this| {
+    target: this.target.to_string(),
+    caller: this.caller.is_some(),
+    capacity: this.capacity,
+});
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,9 @@
 //! [`RegisteredSecret`]: a secret with its label and its times.
 
-use std::fmt;
 use std::time::SystemTime;
 
 use crate::clock::UnixTime;
+use crate::debug_fields::debug_fields;
 use crate::secret::{SecretError, StoredSecret};
 use crate::text::Text;
 
@@ -119,14 +119,7 @@ impl RegisteredSecret {
     }
 }
 
-impl fmt::Debug for RegisteredSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RegisteredSecret")
-            .field("label", &self.label)
-            .field("expires_at", &self.expires())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(RegisteredSecret, |this| { label: this.label, expires_at: this.expires() });
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use super::fetch_places::FetchPlaces;
 use super::reqwest_client::{settings, transfer};
 use super::{HttpClient, HttpError, HttpFuture};
+use crate::debug_fields::debug_fields;
 use crate::private_address::is_private;
 
 /// How a host is reached.
@@ -108,8 +109,4 @@ impl Resolve for PublicAddresses {
     }
 }
 
-impl std::fmt::Debug for GuardedClient {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GuardedClient").field("access", &self.access).finish_non_exhaustive()
-    }
-}
+debug_fields!(GuardedClient { access });

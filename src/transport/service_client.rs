@@ -1,6 +1,5 @@
 //! [`ServiceClient`]: any tower HTTP service as the client for requests to issuers.
 
-use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tower::{BoxError, Service};
 
 use super::{HttpClient, HttpError, HttpFuture};
+use crate::debug_fields::debug_fields;
 use crate::quoted::with_sources;
 
 /// An HTTP service of the application. Each request gets a clone.
@@ -44,8 +44,4 @@ where
     }
 }
 
-impl<S> fmt::Debug for ServiceClient<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceClient").finish_non_exhaustive()
-    }
-}
+debug_fields!(ServiceClient<S> {});

@@ -1,6 +1,5 @@
 //! [`RemoteIssuer`]: builds a [`Verifier`] for an issuer in another process (feature `remote`).
 
-use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use super::{Verifier, VerifierError};
 use crate::audience::Audience;
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::{Random, SystemRandom};
+use crate::debug_fields::debug_fields;
 use crate::issuer::Issuer;
 use crate::keys::remote::{KeySource, Place, Policy, RemoteKeys};
 use crate::keys::{Algorithm, TrustedKeys};
@@ -227,13 +227,4 @@ impl RemoteIssuer {
     }
 }
 
-impl fmt::Debug for RemoteIssuer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { issuer, audience, place, .. } = self;
-        f.debug_struct("RemoteIssuer")
-            .field("issuer", issuer)
-            .field("audience", audience)
-            .field("keys", place)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(RemoteIssuer, |this| { issuer: this.issuer, audience: this.audience, keys: this.place });

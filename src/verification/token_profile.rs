@@ -1,6 +1,5 @@
 //! [`TokenProfile`]: how the tokens of an issuer differ from RFC 9068.
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -11,6 +10,7 @@ use super::refused_token::{listed, quoted};
 use super::token_type::is_access_token;
 use super::{InvalidToken, RefusedToken};
 use crate::audience::Audience;
+use crate::debug_fields::debug_fields;
 use crate::scope::Scopes;
 
 /// The differences of an issuer's tokens from RFC 9068, set by [`Verifier::tokens`](crate::verification::Verifier::tokens).
@@ -250,16 +250,7 @@ impl TokenProfile {
     }
 }
 
-impl fmt::Debug for TokenProfile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenProfile")
-            .field("jwt_type", &self.jwt_type)
-            .field("audience", &self.audience)
-            .field("client_id", &self.client_id)
-            .field("scopes", &self.scopes)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(TokenProfile { jwt_type, audience, client_id, scopes });
 
 /// The claims as an object with unique names.
 pub(super) type Object = Map<String, Value>;

@@ -2,7 +2,6 @@
 
 #[cfg(feature = "axum")]
 use std::any::Any;
-use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +14,7 @@ use super::jws;
 use super::trusted_issuer::TrustedIssuer;
 use super::verifier::Verifier;
 use crate::client_id::ClientId;
+use crate::debug_fields::debug_fields;
 use crate::keys::FoundKey;
 use crate::scope::Scopes;
 
@@ -277,12 +277,4 @@ impl VerifiedToken {
     }
 }
 
-impl fmt::Debug for VerifiedToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerifiedToken")
-            .field("client_id", self.client_id())
-            .field("scopes", self.scopes())
-            .field("token_id", &self.token_id())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(VerifiedToken, |this| { client_id: this.client_id(), scopes: this.scopes(), token_id: this.token_id() });

@@ -2,7 +2,6 @@
 //!
 //! Authentication, policy and the grant hook have run before, for each request.
 
-use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use super::grant::Grant;
 use super::mint::{AccessToken, Minter, PendingToken};
 use crate::authorization_server::error::TokenError;
 use crate::clock::UnixTime;
+use crate::debug_fields::debug_fields;
 use crate::sync::{Flight, SingleFlight, Striped};
 
 /// The number of tokens that are kept, one per slot. Two grants with the same slot evict each other, which costs a
@@ -136,8 +136,4 @@ impl Kept {
     }
 }
 
-impl fmt::Debug for ReusedTokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReusedTokens").field("percent", &self.percent).finish_non_exhaustive()
-    }
-}
+debug_fields!(ReusedTokens { percent });

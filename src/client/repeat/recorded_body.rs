@@ -1,6 +1,5 @@
 //! [`Replay`]: repeats bodies that cannot be cloned, such as those of tonic, by a recording of the part that was sent.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -10,6 +9,8 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::RepeatBody;
+
+use crate::debug_fields::debug_fields;
 
 /// How much of one body is recorded, in bytes. A request whose longer body was sent is not repeated.
 const MAX_RECORDED: usize = 64 * 1024;
@@ -33,11 +34,7 @@ impl<B> Clone for Replay<B> {
     }
 }
 
-impl<B> fmt::Debug for Replay<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Replay").finish_non_exhaustive()
-    }
-}
+debug_fields!(Replay<B> {});
 
 impl<B: Body<Data = Bytes>> RepeatBody<B> for Replay<B> {
     type Kept = ReplayBody<B>;
@@ -183,11 +180,7 @@ impl<B: Body<Data = Bytes>> Body for ReplayBody<B> {
     }
 }
 
-impl<B> fmt::Debug for ReplayBody<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplayBody").field("is_second", &self.is_second).finish_non_exhaustive()
-    }
-}
+debug_fields!(ReplayBody<B> { is_second });
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,6 @@
 mod background_request;
 mod entry;
 
-use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use super::token_error::TokenSourceError;
 use super::token_request::TokenQuery;
 use super::token_source::{TokenFuture, TokenSource};
 use crate::clock::Moment;
+use crate::debug_fields::debug_fields;
 use crate::scope::Scopes;
 use crate::telemetry;
 
@@ -210,14 +210,9 @@ impl Tokens {
     }
 }
 
-impl fmt::Debug for Tokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry { client, query, .. } = &*self.0;
-        f.debug_struct("Tokens")
-            .field("issuer", client.issuer())
-            .field("client_id", client.client_id())
-            .field("resources", &query.resources)
-            .field("scopes", &query.scopes)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(Tokens, |this| {
+    issuer: this.0.client.issuer(),
+    client_id: this.0.client.client_id(),
+    resources: this.0.query.resources,
+    scopes: this.0.query.scopes,
+});

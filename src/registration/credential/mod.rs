@@ -2,7 +2,6 @@
 
 mod kind;
 
-use std::fmt;
 use std::time::SystemTime;
 
 use self::kind::ClientKeys;
@@ -13,6 +12,7 @@ pub(crate) use self::kind::{
 pub use self::kind::{InvalidSpiffeId, SpiffeId};
 use super::ClientAuthMethod;
 use crate::clock::UnixTime;
+use crate::debug_fields::debug_fields;
 use crate::keys::{Algorithm, KeyError, VerifyingKey};
 use crate::text::Text;
 
@@ -266,15 +266,7 @@ impl Credential {
     }
 }
 
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential")
-            .field("label", &self.label)
-            .field("method", &self.method())
-            .field("expires_at", &self.expires())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(Credential, |this| { label: this.label, method: this.method(), expires_at: this.expires() });
 
 #[cfg(test)]
 mod tests {

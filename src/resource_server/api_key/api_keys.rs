@@ -1,7 +1,6 @@
 //! [`ApiKeys`]: the API keys that a route accepts until a date.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,6 +12,7 @@ use super::identity::ApiKeyIdentity;
 use super::key::{ApiKeyUsage, Client, Key};
 use super::wrong_keys::{LIMIT, WrongKeys};
 use crate::client_id::ClientId;
+use crate::debug_fields::debug_fields;
 use crate::quoted::quoted;
 use crate::resource_server::policy::{PolicyError, RequestHead};
 use crate::scope::Scopes;
@@ -242,12 +242,4 @@ impl ApiKeys {
     }
 }
 
-impl fmt::Debug for ApiKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiKeys")
-            .field("end", &self.0.end)
-            .field("keys", &self.0.by_digest.len())
-            .field("header", &self.0.header)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(ApiKeys, |this| { end: this.0.end, keys: this.0.by_digest.len(), header: this.0.header });

@@ -1,13 +1,13 @@
 //! [`ApiKeyIdentity`]: the proof that a request came with a known API key, and [`Caller`]: this proof or a verified token.
 
 use std::any::Any;
-use std::fmt;
 use std::sync::Arc;
 
 use http::Extensions;
 
 use super::key::Key;
 use crate::client_id::ClientId;
+use crate::debug_fields::debug_fields;
 use crate::scope::Scopes;
 use crate::verification::VerifiedToken;
 
@@ -58,14 +58,7 @@ impl ApiKeyIdentity {
     }
 }
 
-impl fmt::Debug for ApiKeyIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiKeyIdentity")
-            .field("client_id", self.client_id())
-            .field("scopes", self.scopes())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(ApiKeyIdentity, |this| { client_id: this.client_id(), scopes: this.scopes() });
 
 /// The caller of a route that accepts tokens and, during a migration, [API keys](super::ApiKeys). In axum it is an extractor
 /// (feature `axum`).

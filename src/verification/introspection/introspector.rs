@@ -1,6 +1,5 @@
 //! [`Introspector`]: asks the introspection endpoint, once for all concurrent callers with the same token, within bounds.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
@@ -21,6 +20,7 @@ use super::response::{Answer, NoAnswer, NoAnswerKind, SIGNED};
 use crate::client_authentication::{AssertionContext, Form};
 use crate::clock::{Moment, UnixTime};
 use crate::deadline::within;
+use crate::debug_fields::debug_fields;
 use crate::metrics;
 use crate::sync::{Finish, InFlight};
 use crate::transport::{FetchError, send};
@@ -327,8 +327,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl fmt::Debug for Introspector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Introspector").field("endpoint", &self.0.settings.endpoint).finish_non_exhaustive()
-    }
-}
+debug_fields!(Introspector, |this| { endpoint: this.0.settings.endpoint });

@@ -8,7 +8,6 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use crate::client_authentication::ClientAuthentication;
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::{Random, SystemRandom};
+use crate::debug_fields::debug_fields;
 use crate::issuer::Issuer;
 use crate::secret::ClientSecret;
 use crate::transport::{HttpClient, Limits, Outgoing};
@@ -292,13 +292,4 @@ struct Settings {
     limits: Limits,
 }
 
-impl fmt::Debug for Introspection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { issuer, audience, endpoint, .. } = self;
-        f.debug_struct("Introspection")
-            .field("issuer", issuer)
-            .field("audience", audience)
-            .field("endpoint", endpoint)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(Introspection { issuer, audience, endpoint });

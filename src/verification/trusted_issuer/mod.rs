@@ -2,7 +2,6 @@
 
 mod cached_token_checks;
 
-use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +13,7 @@ use crate::audience::Audience;
 use crate::clock::Clock;
 #[cfg(feature = "remote")]
 use crate::clock::UnixTime;
+use crate::debug_fields::debug_fields;
 use crate::issuer::Issuer;
 use crate::keys::{FoundKey, NoKey, TrustedKeys};
 use crate::revocation::Revocations;
@@ -331,12 +331,7 @@ fn without_more_questions(error: VerifyError) -> VerifyError {
     }
 }
 
-impl fmt::Debug for TrustedIssuer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { issuer, audience, .. } = &*self.0;
-        f.debug_struct("TrustedIssuer").field("issuer", issuer).field("audience", audience).finish_non_exhaustive()
-    }
-}
+debug_fields!(TrustedIssuer, |this| { issuer: this.0.issuer, audience: this.0.audience });
 
 #[cfg(all(test, feature = "remote"))]
 mod tests {

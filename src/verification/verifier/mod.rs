@@ -3,7 +3,6 @@
 mod readiness;
 mod settings;
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -19,6 +18,7 @@ use super::trusted_issuer::TrustedIssuer;
 use super::{InvalidToken, RefusedToken, UnavailableKind, Verified, VerifiedToken, VerifyError};
 use crate::audience::Audience;
 use crate::clock::Clock;
+use crate::debug_fields::debug_fields;
 use crate::keys::FoundKey;
 use crate::revocation::Revocations;
 use crate::{metrics, telemetry};
@@ -262,8 +262,4 @@ impl Verifier {
     }
 }
 
-impl fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("issuers", &self.issuers).finish_non_exhaustive()
-    }
-}
+debug_fields!(Verifier { issuers });

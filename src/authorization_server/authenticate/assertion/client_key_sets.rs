@@ -1,12 +1,12 @@
 //! [`ClientKeySets`]: the key sets at the URLs of clients (feature `remote`).
 
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::key_format::KeyFormat;
 use super::remote_keys;
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::Random;
+use crate::debug_fields::debug_fields;
 use crate::keys::remote::{Place, RemoteKeys};
 use crate::registration::KeysUrl;
 use crate::sync::BoundedMap;
@@ -62,8 +62,4 @@ impl ClientKeySets {
     }
 }
 
-impl fmt::Debug for ClientKeySets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientKeySets").finish_non_exhaustive()
-    }
-}
+debug_fields!(ClientKeySets {});

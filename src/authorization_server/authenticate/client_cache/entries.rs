@@ -1,7 +1,6 @@
 //! [`Kept`]: the entries of the cache, in parts with a lock each.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -14,6 +13,7 @@ use super::limits::ClientCacheLimits;
 use super::look_up::{LookUp, MAX_LOOK_UPS};
 use super::workloads::KeptWorkloads;
 use crate::client_id::ClientId;
+use crate::debug_fields::debug_fields;
 use crate::registration::RegisteredClient;
 use crate::sync::{BoundedMap, Striped};
 
@@ -89,8 +89,4 @@ impl Shard {
     }
 }
 
-impl fmt::Debug for Kept {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").field("limits", &self.limits).finish_non_exhaustive()
-    }
-}
+debug_fields!(Kept { limits });

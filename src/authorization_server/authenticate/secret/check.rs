@@ -1,6 +1,5 @@
 //! Checks a presented secret against those of a client: digests immediately, slow hashes outside of the async threads.
 
-use std::fmt;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -10,6 +9,7 @@ use zeroize::Zeroizing;
 use super::fair_queue::{Busy, Caller, FairQueue};
 use super::{Fault, TokenError};
 use crate::clock::Clock;
+use crate::debug_fields::debug_fields;
 use crate::secret::{Presented, StoredSecret};
 
 /// Returns which of the digests among the stored secrets is that of the presented one. Every digest is compared, even
@@ -103,8 +103,4 @@ impl Default for CheckPlace {
     }
 }
 
-impl fmt::Debug for CheckPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CheckPlace").finish_non_exhaustive()
-    }
-}
+debug_fields!(CheckPlace {});

@@ -17,7 +17,6 @@
 //! So an outsider that guesses secrets delays its own network, but not the owner of the secret in another network.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +27,7 @@ use super::network::{network, site};
 use super::refusals::Refusals;
 use crate::client_id::ClientId;
 use crate::clock::Clock;
+use crate::debug_fields::debug_fields;
 
 /// The number of wrong secrets that makes a network or a client id a flood. A person who mistypes a secret stays below
 /// it.
@@ -285,14 +285,7 @@ impl Drop for Turn {
     }
 }
 
-impl fmt::Debug for FairQueue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FairQueue")
-            .field("at_once", &self.at_once)
-            .field("queued", &self.queued)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(FairQueue { at_once, queued });
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,5 @@
 //! [`SharedSecret`]: the secret of a client that authenticates by `client_secret_jwt`.
 
-use std::fmt;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -8,6 +7,7 @@ use zeroize::Zeroizing;
 use super::CredentialKind;
 use crate::client_id::ClientId;
 use crate::crypto::constant_time_eq;
+use crate::debug_fields::debug_fields;
 use crate::keys::rotation::{KeyEncryptionKey, Sealed};
 use crate::keys::{HmacAlgorithm, check_hmac_secret};
 use crate::registration::{Credential, InvalidCredential};
@@ -150,11 +150,7 @@ impl PartialEq for Form {
 
 impl Eq for Form {}
 
-impl fmt::Debug for SharedSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedSecret").field("algorithm", &self.algorithm).finish_non_exhaustive()
-    }
-}
+debug_fields!(SharedSecret { algorithm });
 
 /// A secret that the client does not send.
 impl Credential {
