@@ -44,7 +44,7 @@ pub struct RegisteredClient {
 }
 
 /// The settings of a client without its id, so that a [`Client`](crate::Client) with a malformed id needs no placeholder.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Registration {
     pub(crate) secrets: Vec<RegisteredSecret>,
     /// The credentials other than secrets. Boxed, since most clients have none.

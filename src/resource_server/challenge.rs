@@ -7,6 +7,7 @@ use http_body_util::Full;
 
 use super::ResourceMetadata;
 use super::error::BearerError;
+use super::error_kind::BearerErrorKind;
 use super::grpc::Grpc;
 use crate::audience::Audience;
 use crate::scope::Scopes;
@@ -92,29 +93,17 @@ impl Challenges {
     }
 
     fn challenge(&self, error: &BearerError, of_method: Option<&Scopes>) -> HeaderValue {
-        match (error, of_method) {
-            (
-                BearerError::NoCredentials
-                | BearerError::TokenRequired { .. }
-                | BearerError::InvalidToken(_)
-                | BearerError::UnknownApiKey
-                | BearerError::ApiKeysEnded { .. }
-                | BearerError::ApiKeyRevoked { .. },
-                Some(scopes),
-            ) => self.parts.challenge(error, scopes),
-            (BearerError::NoCredentials | BearerError::TokenRequired { .. }, None) => self.no_credentials.clone(),
-            (
-                BearerError::InvalidToken(_)
-                | BearerError::UnknownApiKey
-                | BearerError::ApiKeysEnded { .. }
-                | BearerError::ApiKeyRevoked { .. },
-                None,
-            ) => self.invalid_token.clone(),
-            (BearerError::InvalidRequest, _) => self.invalid_request.clone(),
-            (BearerError::InsufficientScope { required, .. }, _) => self.parts.challenge(error, required),
-            (BearerError::Forbidden { .. } | BearerError::TooManyAttempts { .. } | BearerError::Unavailable(_), _) => {
-                self.forbidden.clone()
+        match (error.kind(), of_method) {
+            (BearerErrorKind::NoToken | BearerErrorKind::InvalidToken, Some(scopes)) => {
+                self.parts.challenge(error, scopes)
             }
+            (BearerErrorKind::NoToken, None) => self.no_credentials.clone(),
+            (BearerErrorKind::InvalidToken, None) => self.invalid_token.clone(),
+            (BearerErrorKind::InvalidRequest, _) => self.invalid_request.clone(),
+            _ => match error {
+                BearerError::InsufficientScope { required, .. } => self.parts.challenge(error, required),
+                _ => self.forbidden.clone(),
+            },
         }
     }
 }

@@ -63,7 +63,7 @@ impl<S: Sync, R: Requirement> FromRequestParts<S> for Authorized<R> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, TokenRejection> {
         let token = proof(parts)?;
-        token.authorize().map_err(|error| TokenRejection::refused(error, token, parts))
+        token.authorize().map_err(|error| TokenRejection::refused(error, token.guard(), parts))
     }
 }
 
@@ -91,7 +91,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Claims<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, TokenRejection> {
         let token = proof(parts)?;
-        let refused = |reason| TokenRejection::refused(BearerError::forbidden(token, reason), token, parts);
+        let refused = |reason| TokenRejection::refused(BearerError::forbidden(token, reason), token.guard(), parts);
         token.claims().map(Self).map_err(|error| refused(error.to_string()))
     }
 }
@@ -130,10 +130,10 @@ enum Kind {
 }
 
 impl TokenRejection {
-    fn refused(error: BearerError, token: &VerifiedToken, parts: &Parts) -> Self {
-        let response = match token.guard::<Guard>() {
+    /// `guard` is the layer that admitted the request. Only tests insert a token without one.
+    fn refused(error: BearerError, guard: Option<&Guard>, parts: &Parts) -> Self {
+        let response = match guard {
             Some(guard) => guard.refuse(error.clone(), parts.into()).map(Body::new),
-            // Only tests insert a token without a layer.
             None => error.status().into_response(),
         };
         Self { kind: Box::new(Kind::Refused { error, response }) }
@@ -144,11 +144,7 @@ impl TokenRejection {
     fn without_token(parts: &Parts) -> Self {
         let Some(identity) = parts.extensions.get::<ApiKeyIdentity>() else { return MissingVerifiedToken.into() };
         let error = BearerError::TokenRequired { client_id: identity.client_id().clone() };
-        let response = match identity.guard::<Guard>() {
-            Some(guard) => guard.refuse(error.clone(), parts.into()).map(Body::new),
-            None => error.status().into_response(),
-        };
-        Self { kind: Box::new(Kind::Refused { error, response }) }
+        Self::refused(error, identity.guard(), parts)
     }
 
     /// Returns why the token was refused, or `None` if there is no token.

@@ -15,7 +15,7 @@ use super::other_members::OtherMembers;
 use super::registered_client::{RegisteredClient, Registration};
 use super::{ClientAuthMethod, Credential};
 use crate::client_id::{ClientId, InvalidClientId};
-use crate::scope::{Scope, Scopes};
+use crate::scope::Scope;
 use crate::secret::{SecretError, StoredSecret};
 use crate::token_lifetime::TokenLifetime;
 
@@ -83,22 +83,7 @@ impl Client {
         let id = id
             .parse()
             .map_err(|error: InvalidClientId| ClientError::of(ClientErrorKind::Registration, id, error.to_string()));
-        let client = Registration {
-            secrets: Vec::new(),
-            credentials: None,
-            method: ClientAuthMethod::default(),
-            scopes: Scopes::NONE,
-            default_scopes: None,
-            audiences: Vec::new(),
-            default_audience: None,
-            subject: None,
-            token_lifetime: None,
-            introspects: Vec::new(),
-            may_use_grant: true,
-            enabled: true,
-            details: None,
-            other: None,
-        };
+        let client = Registration { may_use_grant: true, enabled: true, ..Registration::default() };
         let had = CredentialNumbers::default();
         Self { id, client, added: Vec::new(), method: None, is_limited: false, had, mistake: None }
     }

@@ -104,7 +104,7 @@ impl CredentialKind {
 
 /// The record of a credential, an element of `credentials` in the record of a client. Its members are not checked together yet.
 /// Their names are those of RFC 7591 §2 where it defines one.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::registration) struct CredentialRecord {
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -142,17 +142,8 @@ impl From<&Credential> for CredentialRecord {
         let record = Self {
             label: credential.label().to_owned(),
             method: credential.method(),
-            jwks: None,
-            jwks_uri: None,
-            refreshed_at: None,
-            encrypted_by: None,
-            encrypted_secret: None,
-            token_endpoint_auth_signing_alg: None,
-            spiffe_id: None,
-            issuer: None,
-            subject: None,
-            claims: Map::new(),
             expires_at: credential.expires().map(|time| UnixTime::at(time).as_secs()),
+            ..Self::default()
         };
         match credential.kind() {
             CredentialKind::Keys(keys) => Self {
