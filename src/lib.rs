@@ -127,6 +127,7 @@ mod metrics;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod named;
+mod network;
 mod numeric_date;
 mod object;
 mod private_address;

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
         "debug_fields",
         "metrics",
         "named",
+        "network",
         "object",
         "private_address",
         "quoted",

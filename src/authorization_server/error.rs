@@ -69,10 +69,8 @@ impl Fault {
         TokenErrorKind::UnsupportedResponseType,
         "this server supports no response type; clients get tokens at the token endpoint by client_credentials",
     );
-    pub(super) const CONTENT_TYPE: Self = Self::bad(
-        TokenErrorKind::InvalidRequest,
-        "the content type must be application/x-www-form-urlencoded, and occur once",
-    );
+    pub(super) const CONTENT_TYPE: Self =
+        Self::invalid_request("the content type must be application/x-www-form-urlencoded, and occur once");
     pub(super) const CONTENT_ENCODING: Self = Self::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         TokenErrorKind::InvalidRequest,
@@ -85,26 +83,19 @@ impl Fault {
         TokenErrorKind::InvalidRequest,
         "the request body did not arrive in time",
     );
-    pub(super) const BROKEN: Self = Self::bad(TokenErrorKind::InvalidRequest, "the request body ended early");
-    pub(super) const ENCODING: Self =
-        Self::bad(TokenErrorKind::InvalidRequest, "the request body is not well-formed form data in UTF-8");
-    pub(super) const CONTROL_CHARACTER: Self =
-        Self::bad(TokenErrorKind::InvalidRequest, "a parameter contains a control character");
-    pub(super) const REPEATED: Self = Self::bad(TokenErrorKind::InvalidRequest, "a parameter occurs more than once");
-    pub(super) const TOO_MANY_PARAMETERS: Self = Self::bad(
-        TokenErrorKind::InvalidRequest,
-        "the request has more than 64 parameters, or more than 32 of them are resource",
-    );
-    pub(super) const NO_GRANT_TYPE: Self =
-        Self::bad(TokenErrorKind::InvalidRequest, "the parameter grant_type is missing");
+    pub(super) const BROKEN: Self = Self::invalid_request("the request body ended early");
+    pub(super) const ENCODING: Self = Self::invalid_request("the request body is not well-formed form data in UTF-8");
+    pub(super) const CONTROL_CHARACTER: Self = Self::invalid_request("a parameter contains a control character");
+    pub(super) const REPEATED: Self = Self::invalid_request("a parameter occurs more than once");
+    pub(super) const TOO_MANY_PARAMETERS: Self =
+        Self::invalid_request("the request has more than 64 parameters, or more than 32 of them are resource");
+    pub(super) const NO_GRANT_TYPE: Self = Self::invalid_request("the parameter grant_type is missing");
     pub(super) const GRANT_TYPE: Self =
         Self::bad(TokenErrorKind::UnsupportedGrantType, "the grant type must be client_credentials");
-    pub(super) const QUERY: Self =
-        Self::bad(TokenErrorKind::InvalidRequest, "client credentials must not be in the query of the URL");
-    pub(super) const TWO_METHODS: Self =
-        Self::bad(TokenErrorKind::InvalidRequest, "the client must authenticate with exactly one method");
+    pub(super) const QUERY: Self = Self::invalid_request("client credentials must not be in the query of the URL");
+    pub(super) const TWO_METHODS: Self = Self::invalid_request("the client must authenticate with exactly one method");
     pub(super) const CLIENT_ID_DIFFERS: Self =
-        Self::bad(TokenErrorKind::InvalidRequest, "the client_id differs from the one in the Authorization header");
+        Self::invalid_request("the client_id differs from the one in the Authorization header");
     /// One text for every cause, so that a caller cannot distinguish an unknown client from a wrong secret.
     pub(super) const CLIENT: Self =
         Self::new(StatusCode::UNAUTHORIZED, TokenErrorKind::InvalidClient, "client authentication failed");
@@ -119,26 +110,33 @@ impl Fault {
     pub(super) const SCOPE: Self =
         Self::bad(TokenErrorKind::InvalidScope, "one of the scopes is not allowed for this client");
     pub(super) const RESOURCE_SYNTAX: Self =
-        Self::bad(TokenErrorKind::InvalidTarget, "a resource must be an absolute URI without a fragment");
-    pub(super) const RESOURCE: Self =
-        Self::bad(TokenErrorKind::InvalidTarget, "one of the resources is not allowed for this client");
+        Self::invalid_target("a resource must be an absolute URI without a fragment");
+    pub(super) const RESOURCE: Self = Self::invalid_target("one of the resources is not allowed for this client");
     pub(super) const AUDIENCE_DIFFERS: Self =
-        Self::bad(TokenErrorKind::InvalidTarget, "the parameters audience and resource name different resources");
+        Self::invalid_target("the parameters audience and resource name different resources");
     pub(super) const NO_RESOURCE: Self =
-        Self::bad(TokenErrorKind::InvalidTarget, "the parameter resource is missing, and the client has no default");
+        Self::invalid_target("the parameter resource is missing, and the client has no default");
     pub(super) const NO_AUDIENCE: Self =
-        Self::bad(TokenErrorKind::InvalidTarget, "the client is registered for no resource of this server");
+        Self::invalid_target("the client is registered for no resource of this server");
     pub(super) const UNAVAILABLE: Self = Self::new(
         StatusCode::SERVICE_UNAVAILABLE,
         TokenErrorKind::TemporarilyUnavailable,
         "the authorization server cannot answer now; try again later",
     );
 
-    pub(super) const NO_TOKEN: Self = Self::bad(TokenErrorKind::InvalidRequest, "the parameter token is missing");
+    pub(super) const NO_TOKEN: Self = Self::invalid_request("the parameter token is missing");
     pub(super) const TOKEN_TYPE: Self =
         Self::bad(TokenErrorKind::UnsupportedTokenType, "only access tokens can be revoked");
     pub(super) const MAY_NOT_INTROSPECT: Self =
         Self::bad(TokenErrorKind::UnauthorizedClient, "the client may not introspect tokens");
+
+    const fn invalid_request(description: &'static str) -> Self {
+        Self::bad(TokenErrorKind::InvalidRequest, description)
+    }
+
+    const fn invalid_target(description: &'static str) -> Self {
+        Self::bad(TokenErrorKind::InvalidTarget, description)
+    }
 
     const fn bad(kind: TokenErrorKind, description: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, kind, description)

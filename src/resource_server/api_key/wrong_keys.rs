@@ -1,9 +1,11 @@
 //! [`WrongKeys`]: limits how many wrong API keys per minute are answered with 401.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::network::network;
 
 /// The default limit, that of wrong random secrets at the token endpoint.
 pub(super) const LIMIT: u32 = 100;
@@ -38,14 +40,6 @@ impl WrongKeys {
         let count = if is_tracked { by_network.entry(network).or_default() } else { beyond };
         *count = count.saturating_add(1);
         if *count > limit { Err(WINDOW_SECONDS - seconds % WINDOW_SECONDS) } else { Ok(()) }
-    }
-}
-
-/// Returns the network of an address: an IPv6 caller usually controls a whole /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (!0 << 64)).into(),
     }
 }
 

@@ -169,16 +169,10 @@ impl Refusal {
     }
 }
 
-impl Refusal {
-    /// Returns the error that every refused assertion gets, with its reason for the operator.
-    pub(super) fn into_error(self) -> TokenError {
-        let (rule, text) = self.into_parts();
-        TokenError::new(Fault::CLIENT).detailed(text).because(rule)
-    }
-}
-
+/// Returns the error that every refused assertion gets, with its reason for the operator.
 impl From<Refusal> for TokenError {
     fn from(refusal: Refusal) -> Self {
-        refusal.into_error()
+        let (rule, text) = refusal.into_parts();
+        Self::new(Fault::CLIENT).detailed(text).because(rule)
     }
 }

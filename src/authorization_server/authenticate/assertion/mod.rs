@@ -354,11 +354,11 @@ impl AssertionAuthenticator {
         let now = UnixTime::now(&*self.clock);
         if until <= now {
             // It expired after the check of its claims. The log forgets it from this second on, and could accept it again.
-            return Err(expired(expires_at, now).into_error());
+            return Err(expired(expires_at, now).into());
         }
         if self.replays.record(&assertion.client_id, &id, until, now).await? {
             return Ok(());
         }
-        Err(Refusal::used_before(&assertion.claims.jti).into_error())
+        Err(Refusal::used_before(&assertion.claims.jti).into())
     }
 }

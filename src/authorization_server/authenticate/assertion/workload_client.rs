@@ -51,7 +51,7 @@ impl AssertionAuthenticator {
             }
             Err(_) => check(&self.clients.find_lately(id).await?),
         };
-        proven.map_err(|refusal| refusal.into_error().of(id))
+        proven.map_err(|refusal| TokenError::from(refusal).of(id))
     }
 
     /// Finds the only client of a workload whose request has no `client_id`, and checks that it is registered for the workload. The
@@ -61,7 +61,7 @@ impl AssertionAuthenticator {
         let answer = self.clients.find_workload(&keys).await?;
         let first = match only_client(answer.clients, workload) {
             Ok(id) => self.prove_workload(&id, workload).await.map_err(|error| (error, Some(id))),
-            Err(refusal) => Err((refusal.into_error(), None)),
+            Err(refusal) => Err((refusal.into(), None)),
         };
         match first {
             Ok(proven) => Ok(proven),

@@ -23,11 +23,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::network::{network, site};
 use super::refusals::Refusals;
 use crate::client_id::ClientId;
 use crate::clock::Clock;
 use crate::debug_fields::debug_fields;
+use crate::network::{network, site};
 
 /// The number of wrong secrets that makes a network or a client id a flood. A person who mistypes a secret stays below
 /// it.

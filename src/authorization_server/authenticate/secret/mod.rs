@@ -6,7 +6,6 @@ mod check;
 mod claim;
 mod fair_queue;
 mod guess;
-mod network;
 pub(super) mod post;
 mod refusals;
 mod throttle;

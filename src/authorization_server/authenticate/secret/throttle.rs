@@ -10,10 +10,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::attempt_limits::AttemptLimits;
-use super::network::network;
 use super::{Fault, TokenError};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
+use crate::network::network;
 
 /// The maximum number of pairs of id and address that are counted separately per minute. An outsider can use any number
 /// of either.

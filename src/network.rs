@@ -3,24 +3,20 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Returns the network of an address: an IPv6 caller usually controls a whole /64.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            address.to_ipv4_mapped().map_or(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into(), IpAddr::V4)
-        }
-    }
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    first_bits(address, 64)
 }
 
 /// Returns the site of an address: the /48 of an IPv6 address, which a provider usually assigns to one customer and
 /// which contains 65,536 networks.
-pub(super) fn site(address: IpAddr) -> IpAddr {
-    match network(address) {
-        IpAddr::V6(network) => {
-            let [a, b, c, ..] = network.segments();
-            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
-        }
+pub(crate) fn site(address: IpAddr) -> IpAddr {
+    first_bits(address, 48)
+}
+
+/// Returns the first address with the same first bits, or the whole address of IPv4.
+fn first_bits(address: IpAddr, bits: u32) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << (128 - bits))).into(),
         address @ IpAddr::V4(_) => address,
     }
 }
