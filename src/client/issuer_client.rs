@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Extensions, HeaderMap, StatusCode, Uri};
+use http::{Extensions, StatusCode, Uri};
 use tracing::{Instrument as _, Span};
 
 use super::access_token::AccessToken;
@@ -14,11 +14,10 @@ use super::statistics::{Counters, Statistics};
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::token_request::{self, Granted, TokenQuery};
 use super::transport;
-use crate::client_authentication::{AssertionContext, ClientAuthentication};
+use crate::client_authentication::{AssertionContext, ClientAuthentication, CredentialError};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment};
 use crate::crypto::Random;
-use crate::deadline::within;
 use crate::event::{Event, EventSender, Failure, Outcome};
 use crate::issuer::Issuer;
 use crate::metrics;
@@ -191,25 +190,17 @@ impl IssuerClient {
 
     async fn request_at(&self, endpoint: &Uri, query: &TokenQuery) -> Result<Granted, TokenSourceError> {
         let settings = &self.settings;
-        let (mut form, mut headers) = (query.form(), HeaderMap::new());
         let context = AssertionContext {
             client_id: &settings.client_id,
             audience: settings.assertion_audience.as_deref().unwrap_or(settings.issuer.as_str()),
             clock: &*settings.clock,
             random: &*settings.random,
         };
-        let applied =
-            within(settings.limits.time, settings.authentication.apply(context, &mut form, &mut headers)).await;
-        match applied {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(TokenSourceError::of(TokenSourceErrorKind::Credential, error.to_string())),
-            Err(late) => {
-                let message = format!("the credential could not be read: {late}");
-                return Err(TokenSourceError::of(TokenSourceErrorKind::Credential, message));
-            }
-        }
-        let request = token_request::request(endpoint, &form, headers);
-        drop(form);
+        let (form, time) = (query.form(), settings.limits.time);
+        let request = settings.authentication.request(context, endpoint, form, "application/json", time).await;
+        let credential =
+            |error: CredentialError| TokenSourceError::of(TokenSourceErrorKind::Credential, error.to_string());
+        let request = request.map_err(credential)?;
         let sent = transport::send(&*settings.http, request, settings.limits).await;
         let response = sent.map_err(|error| {
             TokenSourceError::of(TokenSourceErrorKind::Unavailable, format!("{endpoint} cannot be asked: {error}"))

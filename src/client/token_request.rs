@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, Response, StatusCode, Uri};
 use serde::{Deserialize, Deserializer};
 
 use super::access_token::check_type;
@@ -36,19 +36,6 @@ impl TokenQuery {
         form.extend(self.parameters.iter().map(|(name, value)| (name.into(), value.into())));
         form
     }
-}
-
-/// Makes the request. `headers` has the client's authentication, if that is sent in a header.
-pub(super) fn request(endpoint: &Uri, form: &Form<'_>, mut headers: HeaderMap) -> Request<Bytes> {
-    // Any text can be encoded; an empty body would be refused by the server.
-    let body = serde_urlencoded::to_string(form).unwrap_or_default();
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-    let mut request = Request::new(Bytes::from(body));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = endpoint.clone();
-    *request.headers_mut() = headers;
-    request
 }
 
 /// A token as the issuer gave it.
@@ -176,7 +163,7 @@ mod tests {
     use bytes::Bytes;
     use http::{Response, Uri};
 
-    use super::{Granted, TokenQuery, read, request};
+    use super::{Granted, TokenQuery, read};
     use crate::client::token_error::{TokenSourceError, TokenSourceErrorKind};
 
     fn endpoint() -> Uri {
@@ -262,9 +249,8 @@ mod tests {
             resources: vec!["https://api.example.com/?x=1&y".to_owned()],
             parameters: vec![("audience".to_owned(), "a+b".to_owned())],
         };
-        let request = request(&endpoint(), &query.form(), http::HeaderMap::new());
         assert_eq!(
-            request.body(),
+            serde_urlencoded::to_string(query.form()).unwrap(),
             "grant_type=client_credentials&scope=a+b&resource=https%3A%2F%2Fapi.example.com%2F%3Fx%3D1%26y&audience=a%2Bb"
         );
     }

@@ -23,7 +23,7 @@ pub(super) async fn read(threads: &Threads, path: PathBuf) -> Result<String, Cre
 /// Asks the function for one token.
 pub(super) async fn ask(function: &AssertionFunction) -> Result<String, CredentialError> {
     let failed = |what: &str| CredentialError::new(format!("the function that gives the assertion: {what}"));
-    let text = function().await.map_err(|error| failed(&with_sources(&*error)))?;
+    let text = (function.0)().await.map_err(|error| failed(&with_sources(&*error)))?;
     let token = text.trim();
     if token.len() <= MAX_LENGTH && is_compact_jws(token) {
         Ok(token.to_owned())

@@ -7,15 +7,16 @@ mod issued_assertion;
 mod secret_source;
 
 use std::borrow::Cow;
-use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Request, Uri};
 use tower::BoxError;
 
 pub(crate) use self::assertion::AssertionContext;
@@ -23,6 +24,8 @@ use self::assertion::{JWT_BEARER, JWT_SPIFFE};
 use self::blocking::Threads;
 pub use self::secret_source::SecretSource;
 use crate::client_id::ClientId;
+use crate::deadline::within;
+use crate::debug_fields::debug_fields;
 use crate::keys::SigningKey;
 use crate::secret::ClientSecret;
 #[cfg(feature = "workload_api")]
@@ -54,9 +57,14 @@ pub struct ClientAuthentication {
 }
 
 /// A function that gives an assertion.
-type AssertionFunction = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<String, BoxError>> + Send>> + Send + Sync>;
-
 #[derive(Clone)]
+struct AssertionFunction(Arc<AskForAssertion>);
+
+type AskForAssertion = dyn Fn() -> Pin<Box<dyn Future<Output = Result<String, BoxError>> + Send>> + Send + Sync;
+
+debug_fields!(AssertionFunction {});
+
+#[derive(Clone, Debug)]
 enum Method {
     SecretBasic(SecretSource),
     SecretPost(SecretSource),
@@ -137,7 +145,7 @@ impl ClientAuthentication {
     where
         F: Future<Output = Result<String, BoxError>> + Send + 'static,
     {
-        let function: AssertionFunction = Arc::new(move || Box::pin(function()));
+        let function = AssertionFunction(Arc::new(move || Box::pin(function())));
         Self::of(Method::AssertionFunction { assertion_type: JWT_BEARER, function })
     }
 
@@ -148,7 +156,7 @@ impl ClientAuthentication {
     where
         F: Future<Output = Result<String, BoxError>> + Send + 'static,
     {
-        let function: AssertionFunction = Arc::new(move || Box::pin(function()));
+        let function = AssertionFunction(Arc::new(move || Box::pin(function())));
         Self::of(Method::AssertionFunction { assertion_type: JWT_SPIFFE, function })
     }
 
@@ -178,8 +186,29 @@ impl ClientAuthentication {
         Self { method, threads: Threads::default() }
     }
 
-    /// Adds the authentication to a request.
-    pub(crate) async fn apply(
+    /// Returns the authenticated request with this form, if the credential can be had within this time.
+    pub(crate) async fn request(
+        &self,
+        context: AssertionContext<'_>,
+        endpoint: &Uri,
+        mut form: Form<'_>,
+        accept: &'static str,
+        time: Duration,
+    ) -> Result<Request<Bytes>, CredentialError> {
+        let mut request = Request::new(Bytes::new());
+        let applied = within(time, self.apply(context, &mut form, request.headers_mut())).await;
+        applied.map_err(|late| CredentialError::new(format!("the credential could not be read: {late}")))??;
+        // Any text can be encoded; an empty body would be refused by the server.
+        *request.body_mut() = serde_urlencoded::to_string(form).unwrap_or_default().into();
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = endpoint.clone();
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        Ok(request)
+    }
+
+    async fn apply(
         &self,
         context: AssertionContext<'_>,
         form: &mut Form<'_>,
@@ -261,32 +290,4 @@ impl CredentialError {
     }
 }
 
-impl fmt::Debug for ClientAuthentication {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientAuthentication").field("method", &self.method).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SecretBasic(secret) => f.debug_tuple("SecretBasic").field(secret).finish(),
-            Self::SecretPost(secret) => f.debug_tuple("SecretPost").field(secret).finish(),
-            Self::SecretJwt(secret) => f.debug_tuple("SecretJwt").field(secret).finish(),
-            Self::PrivateKeyJwt { key, key_id } => {
-                f.debug_struct("PrivateKeyJwt").field("key", key).field("key_id", key_id).finish()
-            }
-            Self::AssertionFile { assertion_type, path } => {
-                f.debug_struct("AssertionFile").field("type", assertion_type).field("path", path).finish()
-            }
-            Self::AssertionFunction { assertion_type, .. } => {
-                f.debug_struct("AssertionFunction").field("type", assertion_type).finish_non_exhaustive()
-            }
-            #[cfg(feature = "workload_api")]
-            Self::WorkloadApi { api, spiffe_id } => {
-                f.debug_struct("WorkloadApi").field("api", api).field("spiffe_id", spiffe_id).finish()
-            }
-            Self::Certificate => f.write_str("Certificate"),
-        }
-    }
-}
+debug_fields!(ClientAuthentication { method });

@@ -8,8 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request};
+use http::Request;
 use tokio::sync::oneshot;
 
 use super::Settings;
@@ -17,9 +16,8 @@ use super::answer_cache::AnswerCache;
 use super::outage::{Failure, MAX_PAUSE, Outage, PAUSE, is_within};
 use super::requests::{Requests, Started};
 use super::response::{Answer, NoAnswer, NoAnswerKind, SIGNED};
-use crate::client_authentication::{AssertionContext, Form};
+use crate::client_authentication::AssertionContext;
 use crate::clock::{Moment, UnixTime};
-use crate::deadline::within;
 use crate::debug_fields::debug_fields;
 use crate::metrics;
 use crate::sync::{Finish, InFlight};
@@ -252,32 +250,18 @@ impl Introspector {
     }
 
     /// Builds the request (RFC 7662 §2.1).
-    #[expect(clippy::expect_used, reason = "the server would refuse an empty body without a useful error")]
     async fn request(&self, token: &str) -> Result<Request<Bytes>, NoAnswer> {
         let Settings { credentials, endpoint, signer, issuer, clock, limits, .. } = &self.0.settings;
-        let mut form: Form<'_> =
-            vec![("token".into(), token.into()), ("token_type_hint".into(), "access_token".into())];
-        let mut request = Request::new(Bytes::new());
+        let form = vec![("token".into(), token.into()), ("token_type_hint".into(), "access_token".into())];
         let context = AssertionContext {
             client_id: &credentials.client_id,
             audience: credentials.assertion_audience.as_deref().unwrap_or(issuer.as_str()),
             clock: &**clock,
             random: &*credentials.random,
         };
-        let applied = credentials.authentication.apply(context, &mut form, request.headers_mut());
-        match within(limits.time, applied).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(NoAnswer::without_credential(endpoint, &error.to_string())),
-            Err(late) => return Err(NoAnswer::without_credential(endpoint, &late.to_string())),
-        }
-        *request.body_mut() = serde_urlencoded::to_string(form).expect("every string can be encoded").into();
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = endpoint.clone();
         let accept = if signer.is_some() { SIGNED } else { "application/json" };
-        let headers = request.headers_mut();
-        headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        Ok(request)
+        let request = credentials.authentication.request(context, endpoint, form, accept, limits.time).await;
+        request.map_err(|error| NoAnswer::without_credential(endpoint, &error.to_string()))
     }
 }
 
