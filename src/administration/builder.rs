@@ -76,15 +76,13 @@ impl ClientAdministrationBuilder {
 
     /// Sets the path below which the administration answers, as it arrives here. The default is `/clients` below the path of the
     /// issuer.
-    pub fn path(mut self, path: impl Into<String>) -> Self {
-        self.path = Some(path.into());
-        self
+    pub fn path(self, path: impl Into<String>) -> Self {
+        Self { path: Some(path.into()), ..self }
     }
 
     /// Sets the scopes of administrators. The default is `clients:read`, `clients:write` and `clients:administrators`.
-    pub fn scopes(mut self, scopes: AdministrationScopes) -> Self {
-        self.scopes = scopes;
-        self
+    pub fn scopes(self, scopes: AdministrationScopes) -> Self {
+        Self { scopes, ..self }
     }
 
     /// Accepts a `jwks_uri` whose host is an address of a private network or of this machine. By default such a URL is refused
@@ -92,9 +90,8 @@ impl ClientAdministrationBuilder {
     /// [`ClientAssertions::client_key_urls`](crate::authorization_server::ClientAssertions::client_key_urls).
     ///
     /// Dangerous: an administrator can make the server send requests to other services of its network.
-    pub fn dangerous_private_client_key_urls(mut self) -> Self {
-        self.private_key_urls = true;
-        self
+    pub fn dangerous_private_client_key_urls(self) -> Self {
+        Self { private_key_urls: true, ..self }
     }
 
     /// Checks the settings.

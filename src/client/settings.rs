@@ -109,15 +109,13 @@ impl ClientCredentials {
     }
 
     /// Requests this scope (RFC 6749 §3.3), in addition to those before. Without one, the issuer's default applies.
-    pub fn scope(mut self, scope: Scope) -> Self {
-        self.scopes = self.scopes.with(&scope);
-        self
+    pub fn scope(self, scope: Scope) -> Self {
+        Self { scopes: self.scopes.with(&scope), ..self }
     }
 
     /// Requests these scopes, in addition to those before.
-    pub fn scopes(mut self, scopes: impl Into<Scopes>) -> Self {
-        self.scopes = self.scopes.union(&scopes.into());
-        self
+    pub fn scopes(self, scopes: impl Into<Scopes>) -> Self {
+        Self { scopes: self.scopes.union(&scopes.into()), ..self }
     }
 
     /// Sends a further parameter with each request for a token, such as the `audience` of Auth0.
@@ -128,16 +126,14 @@ impl ClientCredentials {
 
     /// Sets the URL of the token endpoint. By default it is discovered: the issuer's metadata (RFC 8414, or that of OpenID
     /// Connect Discovery) names it. Set it for issuers without metadata.
-    pub fn token_endpoint(mut self, url: impl Into<String>) -> Self {
-        self.token_endpoint = Some(url.into());
-        self
+    pub fn token_endpoint(self, url: impl Into<String>) -> Self {
+        Self { token_endpoint: Some(url.into()), ..self }
     }
 
     /// Sets the `aud` of client assertions. By default it is the issuer as the sole value (RFC 10070); some older servers
     /// expect the URL of their token endpoint.
-    pub fn assertion_audience(mut self, audience: impl Into<String>) -> Self {
-        self.assertion_audience = Some(audience.into());
-        self
+    pub fn assertion_audience(self, audience: impl Into<String>) -> Self {
+        Self { assertion_audience: Some(audience.into()), ..self }
     }
 
     /// Sends requests for tokens through this service, in place of the HTTP client of feature `remote`. It must not follow
@@ -200,16 +196,14 @@ impl ClientCredentials {
 
     /// Sets how long before its end a token is no longer sent: 5 s by default, and at most a tenth of its life. Increase it
     /// where the clocks of resource servers are ahead.
-    pub fn expiry_margin(mut self, time: Duration) -> Self {
-        self.margin = time;
-        self
+    pub fn expiry_margin(self, time: Duration) -> Self {
+        Self { margin: time, ..self }
     }
 
     /// Sets the life of tokens whose issuer does not name one (`expires_in`, RFC 6749 §5.1). By default such tokens are not
     /// reused: each call that needs a token waits for a new one.
-    pub fn assumed_lifetime(mut self, time: Duration) -> Self {
-        self.assumed_life = Some(time);
-        self
+    pub fn assumed_lifetime(self, time: Duration) -> Self {
+        Self { assumed_life: Some(time), ..self }
     }
 
     /// Requests more scopes when a resource server asks for them, up to these in addition to the ones above. By default no
@@ -217,27 +211,23 @@ impl ClientCredentials {
     ///
     /// A 403 with `error="insufficient_scope"` in a `Bearer` challenge (RFC 6750 §3.1) names the scopes. If all of them are within
     /// this maximum, a token with them is requested, the request is repeated once with it, and later requests use it from the start.
-    pub fn max_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
-        self.max_scopes = Some(scopes.into());
-        self
+    pub fn max_scopes(self, scopes: impl Into<Scopes>) -> Self {
+        Self { max_scopes: Some(scopes.into()), ..self }
     }
 
     /// Sends an [event](crate::event) for each request for a token and for each refused token. None by default.
-    pub fn events(mut self, events: EventSender) -> Self {
-        self.events = Some(events);
-        self
+    pub fn events(self, events: EventSender) -> Self {
+        Self { events: Some(events), ..self }
     }
 
     /// Sets where the time comes from: the system by default.
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
-        self
+    pub fn clock(self, clock: impl Clock) -> Self {
+        Self { clock: Arc::new(clock), ..self }
     }
 
     /// Sets where the jitter and the `jti` of assertions come from: the system by default.
-    pub fn random(mut self, random: impl Random) -> Self {
-        self.random = Arc::new(random);
-        self
+    pub fn random(self, random: impl Random) -> Self {
+        Self { random: Arc::new(random), ..self }
     }
 
     pub(super) fn issuer(&self) -> &str {

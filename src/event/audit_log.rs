@@ -100,22 +100,19 @@ impl AuditLog {
     ///
     /// Behind proxies, let an outer layer put the result of
     /// [`TrustedProxies::client_address`](crate::authorization_server::TrustedProxies::client_address) into the extensions.
-    pub fn caller_address(mut self, find: impl Fn(&Extensions) -> Option<IpAddr> + Send + 'static) -> Self {
-        self.caller = Some(Box::new(find));
-        self
+    pub fn caller_address(self, find: impl Fn(&Extensions) -> Option<IpAddr> + Send + 'static) -> Self {
+        Self { caller: Some(Box::new(find)), ..self }
     }
 
     /// Sends an event [`AuditLogFailed`](Outcome::AuditLogFailed) to this sender when the log cannot be written. It must not be the
     /// sender of this log. None by default.
-    pub fn events(mut self, events: EventSender) -> Self {
-        self.events = Some(events);
-        self
+    pub fn events(self, events: EventSender) -> Self {
+        Self { events: Some(events), ..self }
     }
 
     /// Sets how many events wait while the log cannot be written, from 1 to 1,000,000. 1,024 by default.
-    pub fn capacity(mut self, events: usize) -> Self {
-        self.capacity = events;
-        self
+    pub fn capacity(self, events: usize) -> Self {
+        Self { capacity: events, ..self }
     }
 
     /// Starts the thread, and returns the sender for servers and layers.

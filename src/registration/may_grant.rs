@@ -53,9 +53,8 @@ impl MayGrant {
     }
 
     /// Allows a scope in addition.
-    pub fn scope(mut self, scope: &Scope) -> Self {
-        self.scopes = self.scopes.with(scope);
-        self
+    pub fn scope(self, scope: &Scope) -> Self {
+        Self { scopes: self.scopes.with(scope), ..self }
     }
 
     /// Allows an audience in addition. It is compared code point by code point.

@@ -58,16 +58,14 @@ impl RegisteredSecret {
     /// Sets when the secret was created, in whole seconds. It is used to find the newer of two secrets; it does not
     /// affect whether a secret is valid.
     #[must_use]
-    pub fn created_at(mut self, at: SystemTime) -> Self {
-        self.created_at = Some(UnixTime::at(at));
-        self
+    pub fn created_at(self, at: SystemTime) -> Self {
+        Self { created_at: Some(UnixTime::at(at)), ..self }
     }
 
     /// Sets when the secret expires, in whole seconds. From that time on it is refused. By default it never expires.
     #[must_use]
-    pub fn expires_at(mut self, at: SystemTime) -> Self {
-        self.expires_at = Some(UnixTime::at(at));
-        self
+    pub fn expires_at(self, at: SystemTime) -> Self {
+        Self { expires_at: Some(UnixTime::at(at)), ..self }
     }
 
     /// Returns this secret in another stored form.

@@ -167,15 +167,13 @@ impl Unavailable {
 
     /// Sets the issuer that did not answer.
     #[cfg(feature = "remote")]
-    pub(crate) fn with_issuer(mut self, issuer: Arc<Issuer>) -> Self {
-        self.issuer = Some(issuer);
-        self
+    pub(crate) fn with_issuer(self, issuer: Arc<Issuer>) -> Self {
+        Self { issuer: Some(issuer), ..self }
     }
 
     /// Sets the cause, for the operator.
-    pub(crate) fn because(mut self, source: Arc<dyn Error + Send + Sync>) -> Self {
-        self.source = Some(source);
-        self
+    pub(crate) fn because(self, source: Arc<dyn Error + Send + Sync>) -> Self {
+        Self { source: Some(source), ..self }
     }
 
     /// Sets when the caller may try again. 1 s by default, which is also the minimum. A fraction of a second is rounded up, so

@@ -104,9 +104,8 @@ impl RemoteIssuer {
 
     /// Accepts only keys for these algorithms. By default all supported ones, and a key without an `alg` is used for the first
     /// algorithm of its type (`RS256` for RSA). With this setting, it is used for each of these algorithms of its type.
-    pub fn algorithms(mut self, algorithms: impl Into<Vec<Algorithm>>) -> Self {
-        self.algorithms = Some(algorithms.into());
-        self
+    pub fn algorithms(self, algorithms: impl Into<Vec<Algorithm>>) -> Self {
+        Self { algorithms: Some(algorithms.into()), ..self }
     }
 
     /// Sets an HTTP client of your own, for example with your own root certificates. By default the crate's own client.
@@ -116,15 +115,13 @@ impl RemoteIssuer {
     }
 
     /// Sets the clock. The system clock by default.
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
-        self
+    pub fn clock(self, clock: impl Clock) -> Self {
+        Self { clock: Arc::new(clock), ..self }
     }
 
     /// Sets the source of the jitter of fetches. The system's randomness by default.
-    pub fn random(mut self, random: impl Random) -> Self {
-        self.random = Arc::new(random);
-        self
+    pub fn random(self, random: impl Random) -> Self {
+        Self { random: Arc::new(random), ..self }
     }
 
     /// Sets the timeout for one document. 5 s by default. A request that needs keys waits for at most twice this time, for the
@@ -135,9 +132,8 @@ impl RemoteIssuer {
     }
 
     /// Sets how long [`connect`](Self::connect) tries. 30 s by default.
-    pub fn connect_timeout(mut self, time: Duration) -> Self {
-        self.patience = time;
-        self
+    pub fn connect_timeout(self, time: Duration) -> Self {
+        Self { patience: time, ..self }
     }
 
     /// Sets how long the last keys are used if no new ones can be fetched. 24 hours by default, and at least 1 minute: a

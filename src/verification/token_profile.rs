@@ -106,49 +106,42 @@ impl TokenProfile {
     ///
     /// The type prevents an ID token from being used as an access token (RFC 8725 §3.11). Without it, another check must do so:
     /// an audience that only access tokens have, or a [required claim](Self::require_claim).
-    pub fn jwt_type(mut self) -> Self {
-        self.jwt_type = true;
-        self
+    pub fn jwt_type(self) -> Self {
+        Self { jwt_type: true, ..self }
     }
 
     /// Ignores `jku`, `jwk` and `x5u` in a header. They are refused by default. Some issuers always send one. They are never
     /// followed.
-    pub fn ignore_foreign_keys(mut self) -> Self {
-        self.foreign_keys = true;
-        self
+    pub fn ignore_foreign_keys(self) -> Self {
+        Self { foreign_keys: true, ..self }
     }
 
     /// Sets the claims that may name the client, instead of `client_id`. The first one present counts. Common are `azp`,
     /// `appid`, `cid`, `sub`, and `aud` if it names one client.
-    pub fn client_id_in<N: Into<String>>(mut self, claims: impl IntoIterator<Item = N>) -> Self {
-        self.client_id = claims.into_iter().map(Into::into).collect();
-        self
+    pub fn client_id_in<N: Into<String>>(self, claims: impl IntoIterator<Item = N>) -> Self {
+        Self { client_id: claims.into_iter().map(Into::into).collect(), ..self }
     }
 
     /// Sets the claims that contain scopes, instead of `scope`. All that are present count, as strings of scopes or as arrays.
     /// Common are `scp` and `scopes`.
-    pub fn scopes_in<N: Into<String>>(mut self, claims: impl IntoIterator<Item = N>) -> Self {
-        self.scopes = claims.into_iter().map(Into::into).collect();
-        self
+    pub fn scopes_in<N: Into<String>>(self, claims: impl IntoIterator<Item = N>) -> Self {
+        Self { scopes: claims.into_iter().map(Into::into).collect(), ..self }
     }
 
     /// Adds scopes that follow from other claims, such as roles and groups. `map` gets the claims as a JSON object.
-    pub fn map_scopes(mut self, map: impl Fn(&Value) -> Scopes + Send + Sync + 'static) -> Self {
-        self.map_scopes = Some(Arc::new(map));
-        self
+    pub fn map_scopes(self, map: impl Fn(&Value) -> Scopes + Send + Sync + 'static) -> Self {
+        Self { map_scopes: Some(Arc::new(map)), ..self }
     }
 
     /// Sets the names of this API in `aud`, if they differ from the verifier's audience. `aud` must contain one of them.
-    pub fn audience_named<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        self.audience = AudienceRule::Named(names.into_iter().map(Into::into).collect());
-        self
+    pub fn audience_named<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Self {
+        Self { audience: AudienceRule::Named(names.into_iter().map(Into::into).collect()), ..self }
     }
 
     /// Accepts any `aud`, or none, and admits only these clients instead: for issuers whose tokens do not name the API.
     /// A token that such a client obtained for another API is accepted here, too.
-    pub fn clients_instead_of_audience<N: Into<String>>(mut self, clients: impl IntoIterator<Item = N>) -> Self {
-        self.audience = AudienceRule::Clients(clients.into_iter().map(Into::into).collect());
-        self
+    pub fn clients_instead_of_audience<N: Into<String>>(self, clients: impl IntoIterator<Item = N>) -> Self {
+        Self { audience: AudienceRule::Clients(clients.into_iter().map(Into::into).collect()), ..self }
     }
 
     /// Requires a claim with this value, such as `token_use` with the value `access`.
@@ -164,30 +157,26 @@ impl TokenProfile {
     /// Dangerous: nothing checks that the caller has the key (RFC 9449 §7.1) or the certificate (RFC 8705 §3). A stolen token
     /// is accepted, which is what the issuer meant to prevent. Use it only if a part in front of this service checks the
     /// binding.
-    pub fn dangerous_accept_bound_tokens(mut self) -> Self {
-        self.accepts_bound_tokens = true;
-        self
+    pub fn dangerous_accept_bound_tokens(self) -> Self {
+        Self { accepts_bound_tokens: true, ..self }
     }
 
     /// Accepts tokens without a `jti`. Their [`token_id`](crate::verification::VerifiedToken::token_id) is empty, and they
     /// cannot be revoked individually.
-    pub fn without_token_id(mut self) -> Self {
-        self.without_token_id = true;
-        self
+    pub fn without_token_id(self) -> Self {
+        Self { without_token_id: true, ..self }
     }
 
     /// Accepts tokens without a `sub`, or with an empty one. Their [`subject`](crate::verification::VerifiedToken::subject) is
     /// the client.
-    pub fn without_subject(mut self) -> Self {
-        self.without_subject = true;
-        self
+    pub fn without_subject(self) -> Self {
+        Self { without_subject: true, ..self }
     }
 
     /// Accepts tokens without an `iss`. The key alone identifies the issuer, so no other issuer may use it. A verifier of
     /// [several issuers](crate::verification::Verifier::or) refuses such tokens, since it could not choose.
-    pub fn without_token_issuer(mut self) -> Self {
-        self.without_issuer = true;
-        self
+    pub fn without_token_issuer(self) -> Self {
+        Self { without_issuer: true, ..self }
     }
 
     /// Returns whether the type is that of an access token.

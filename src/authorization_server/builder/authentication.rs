@@ -42,9 +42,8 @@ impl AuthorizationServerBuilder {
 
     /// Sets how long answers of the client store are cached; see [`ClientCacheLimits`] for the defaults. `None` turns
     /// the cache off.
-    pub fn client_cache(mut self, limits: impl Into<Option<ClientCacheLimits>>) -> Self {
-        self.client_cache = limits.into();
-        self
+    pub fn client_cache(self, limits: impl Into<Option<ClientCacheLimits>>) -> Self {
+        Self { client_cache: limits.into(), ..self }
     }
 
     /// Accepts client authentication by signed assertions, `private_key_jwt` (RFC 7523, RFC 10070), at the token,
@@ -57,9 +56,8 @@ impl AuthorizationServerBuilder {
     }
 
     /// Sets the limits on failed attempts; see [`AttemptLimits`] for the defaults.
-    pub fn attempt_limits(mut self, limits: AttemptLimits) -> Self {
-        self.limits = limits;
-        self
+    pub fn attempt_limits(self, limits: AttemptLimits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Sets how many chosen secrets are checked at the same time, and how many checks may wait. A chosen secret is one
@@ -78,9 +76,8 @@ impl AuthorizationServerBuilder {
     /// secrets from at least three of them. All callers without a known address are one network. An attacker with many
     /// networks gets one share for each.
     #[cfg(feature = "argon2")]
-    pub fn slow_checks(mut self, at_once: usize, queued: usize) -> Self {
-        self.slow_checks = (at_once.clamp(1, MAX_SLOW_CHECKS), queued.min(MAX_SLOW_CHECKS));
-        self
+    pub fn slow_checks(self, at_once: usize, queued: usize) -> Self {
+        Self { slow_checks: (at_once.clamp(1, MAX_SLOW_CHECKS), queued.min(MAX_SLOW_CHECKS)), ..self }
     }
 
     /// Sets where chosen secrets are checked. The default is Tokio's threads for blocking work. `run` gets a function
@@ -109,9 +106,8 @@ impl AuthorizationServerBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[cfg(feature = "argon2")]
-    pub fn slow_checks_on(mut self, run: impl Fn(Box<dyn FnOnce() + Send>) + Send + Sync + 'static) -> Self {
-        self.check_place = crate::authorization_server::authenticate::CheckPlace::new(run);
-        self
+    pub fn slow_checks_on(self, run: impl Fn(Box<dyn FnOnce() + Send>) + Send + Sync + 'static) -> Self {
+        Self { check_place: crate::authorization_server::authenticate::CheckPlace::new(run), ..self }
     }
 
     /// Replaces password hashes of older systems in `store` when their secret is first used: by a digest if the secret
@@ -132,9 +128,8 @@ impl AuthorizationServerBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[cfg(feature = "legacy_hashes")]
-    pub fn upgrade_hashes(mut self, store: impl crate::store::ClientAdmin) -> Self {
-        self.upgrade_hashes = Some(std::sync::Arc::new(store));
-        self
+    pub fn upgrade_hashes(self, store: impl crate::store::ClientAdmin) -> Self {
+        Self { upgrade_hashes: Some(std::sync::Arc::new(store)), ..self }
     }
 
     /// Declares that the secrets behind the hashes of older systems are random, with at least 128 bits each. By default
@@ -155,9 +150,8 @@ impl AuthorizationServerBuilder {
     ///
     /// If such a secret can be guessed after all, only the limit on concurrent checks slows the guesses down.
     #[cfg(feature = "legacy_hashes")]
-    pub fn imported_secrets_are_random(mut self) -> Self {
-        self.imported_are_random = true;
-        self
+    pub fn imported_secrets_are_random(self) -> Self {
+        Self { imported_are_random: true, ..self }
     }
 }
 

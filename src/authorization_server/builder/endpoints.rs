@@ -14,9 +14,8 @@ impl AuthorizationServerBuilder {
     /// Sets the base URL of the endpoints in the metadata, as clients see it. The default is the issuer's scheme and
     /// authority. Set it if clients reach the endpoints at another host than the issuer's. If a proxy removes the
     /// issuer's path, [`proxy_strips_issuer_path`](Self::proxy_strips_issuer_path) is sufficient.
-    pub fn public_url(mut self, url: impl Into<String>) -> Self {
-        self.public_url = Some(url.into());
-        self
+    pub fn public_url(self, url: impl Into<String>) -> Self {
+        Self { public_url: Some(url.into()), ..self }
     }
 
     /// Expects requests without the issuer's path, because a proxy removes it. With the issuer
@@ -100,9 +99,8 @@ impl AuthorizationServerBuilder {
     /// let builder = builder.response_types_supported(None::<&str>);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn response_types_supported(mut self, types: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.response_types = types.into_iter().map(Into::into).collect();
-        self
+    pub fn response_types_supported(self, types: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { response_types: types.into_iter().map(Into::into).collect(), ..self }
     }
 
     /// Allows web pages of any origin to read the key set and the metadata (`Access-Control-Allow-Origin: *`). Off by

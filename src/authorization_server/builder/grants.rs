@@ -15,9 +15,8 @@ impl AuthorizationServerBuilder {
     /// Without [revocations](Self::revocations), a token cannot be revoked, so a client that loses its rights keeps
     /// them for this time. Clients renew tokens automatically, so a short lifetime costs only a few additional
     /// requests.
-    pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
-        self.lifetime = lifetime;
-        self
+    pub fn token_lifetime(self, lifetime: Duration) -> Self {
+        Self { lifetime, ..self }
     }
 
     /// Reuses a token for identical requests until `percent` of its lifetime has passed. `percent` is 1 to 90. Off by
@@ -44,16 +43,14 @@ impl AuthorizationServerBuilder {
     ///     .build()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn reuse_tokens(mut self, percent: u8) -> Self {
-        self.reuse_percent = Some(percent);
-        self
+    pub fn reuse_tokens(self, percent: u8) -> Self {
+        Self { reuse_percent: Some(percent), ..self }
     }
 
     /// Sets the default scopes (RFC 6749 §3.3). They apply to a request without `scope`, from a client without default
     /// scopes of its own; the client gets those that it is allowed to have. None by default.
-    pub fn default_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
-        self.default_scopes = scopes.into();
-        self
+    pub fn default_scopes(self, scopes: impl Into<Scopes>) -> Self {
+        Self { default_scopes: scopes.into(), ..self }
     }
 
     /// Sets the audience of clients without audiences, as an absolute URI. There is no default, and each client must
@@ -107,14 +104,12 @@ impl AuthorizationServerBuilder {
     /// absolute URI. A request with both parameters that name different resources is refused with `invalid_target`.
     /// Without this option, the parameter is ignored, as RFC 6749 §3.2 requires for unrecognized parameters, with a log
     /// line and the event [`AudienceParameterIgnored`](crate::event::Outcome::AudienceParameterIgnored).
-    pub fn accept_audience_parameter(mut self) -> Self {
-        self.accepts_audience = true;
-        self
+    pub fn accept_audience_parameter(self) -> Self {
+        Self { accepts_audience: true, ..self }
     }
 
     /// Sets your own policy, which decides each grant; see [`GrantHook`]. None by default.
-    pub fn grant_hook(mut self, hook: impl GrantHook) -> Self {
-        self.hook = Some(Box::new(hook));
-        self
+    pub fn grant_hook(self, hook: impl GrantHook) -> Self {
+        Self { hook: Some(Box::new(hook)), ..self }
     }
 }

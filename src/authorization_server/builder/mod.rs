@@ -114,9 +114,8 @@ impl AuthorizationServerBuilder {
     ///
     /// Dangerous: an attacker on the network can read secrets and tokens, and can replace the keys that verify tokens.
     /// Use it only for development, and on networks that encrypt traffic on a lower layer, such as a service mesh.
-    pub fn dangerous_plain_http(mut self) -> Self {
-        self.plain_http = PlainHttp::AnyHost;
-        self
+    pub fn dangerous_plain_http(self) -> Self {
+        Self { plain_http: PlainHttp::AnyHost, ..self }
     }
 
     /// Sets the [revocations](crate::revocation), so that tokens can be revoked. Off by default. Set them if the client
@@ -136,9 +135,8 @@ impl AuthorizationServerBuilder {
     /// 6. A token is issued at most 5 seconds after the client store confirmed its client. A request that takes longer,
     ///    because of a [grant hook](Self::grant_hook) or a slow secret check, gets 503. So the revocation of a disabled
     ///    client covers all of its tokens.
-    pub fn revocations(mut self, revocations: Revocations) -> Self {
-        self.revocations = Some(revocations);
-        self
+    pub fn revocations(self, revocations: Revocations) -> Self {
+        Self { revocations: Some(revocations), ..self }
     }
 
     /// Limits how many grants may wait to be signed, in addition to one grant per core that is being signed. When the
@@ -157,35 +155,30 @@ impl AuthorizationServerBuilder {
     /// with ES256 or EdDSA. So with these algorithms a short queue saves no work, and refuses requests that the server
     /// could have served. Use as many places as there are connections, and limit the connections in front of the
     /// process.
-    pub fn token_queue(mut self, waiting: usize) -> Self {
-        self.token_queue = Some(waiting);
-        self
+    pub fn token_queue(self, waiting: usize) -> Self {
+        Self { token_queue: Some(waiting), ..self }
     }
 
     /// Sends [events](crate::event) to this sender. None by default.
-    pub fn events(mut self, events: EventSender) -> Self {
-        self.events = Some(events);
-        self
+    pub fn events(self, events: EventSender) -> Self {
+        Self { events: Some(events), ..self }
     }
 
     /// Sets the timeout of calls to the client store and to the [grant hook](Self::grant_hook). The default is 2
     /// seconds. On timeout, the caller gets 503.
-    pub fn store_timeout(mut self, time: Duration) -> Self {
-        self.store_timeout = time;
-        self
+    pub fn store_timeout(self, time: Duration) -> Self {
+        Self { store_timeout: time, ..self }
     }
 
     /// Sets the source of the time. The default is the operating system's clock.
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
-        self
+    pub fn clock(self, clock: impl Clock) -> Self {
+        Self { clock: Arc::new(clock), ..self }
     }
 
     /// Sets the source of token ids. The default is the cryptographic backend, which generates the ids of 16 tokens per
     /// call.
-    pub fn random(mut self, random: impl Random) -> Self {
-        self.random = Arc::new(random);
-        self
+    pub fn random(self, random: impl Random) -> Self {
+        Self { random: Arc::new(random), ..self }
     }
 }
 

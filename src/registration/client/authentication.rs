@@ -141,8 +141,7 @@ impl Client {
     /// `token_endpoint_auth_method` of RFC 7591. For secrets the default is `client_secret_basic`, and no other method is
     /// accepted for them. Each other [credential](Self::credential) has its own method, so it need not be set: a method
     /// that contradicts the credentials is an error.
-    pub fn authentication(mut self, method: ClientAuthMethod) -> Self {
-        self.method = Some(method);
-        self
+    pub fn authentication(self, method: ClientAuthMethod) -> Self {
+        Self { method: Some(method), ..self }
     }
 }

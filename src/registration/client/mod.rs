@@ -160,9 +160,8 @@ impl Client {
     }
 
     /// Accepts more credentials than are tried, for reading a record: it can be older than the limits.
-    pub(crate) fn with_any_number_of_credentials(mut self) -> Self {
-        self.had = CredentialNumbers::UNLIMITED;
-        self
+    pub(crate) fn with_any_number_of_credentials(self) -> Self {
+        Self { had: CredentialNumbers::UNLIMITED, ..self }
     }
 
     /// Checks the registration.

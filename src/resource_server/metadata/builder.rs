@@ -112,30 +112,26 @@ impl ResourceMetadataBuilder {
     }
 
     /// Sets the scopes that clients may request. None by default; omit scopes that should not be public (§2).
-    pub fn scopes_supported(mut self, scopes: impl Into<Scopes>) -> Self {
-        self.scopes = scopes.into();
-        self
+    pub fn scopes_supported(self, scopes: impl Into<Scopes>) -> Self {
+        Self { scopes: scopes.into(), ..self }
     }
 
     /// Sets the human-readable name of this API. None by default.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
+    pub fn name(self, name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..self }
     }
 
     /// Sets the URL of a page for developers. None by default.
-    pub fn documentation(mut self, url: impl Into<String>) -> Self {
-        self.documentation = Some(url.into());
-        self
+    pub fn documentation(self, url: impl Into<String>) -> Self {
+        Self { documentation: Some(url.into()), ..self }
     }
 
     /// Accepts plain `http` with any host, in the resource and its issuers. By default only with loopback hosts.
     ///
     /// Dangerous: an attacker on the network can read the tokens. For development, and for networks that encrypt underneath,
     /// such as a service mesh.
-    pub fn dangerous_plain_http(mut self) -> Self {
-        self.plain_http = PlainHttp::AnyHost;
-        self
+    pub fn dangerous_plain_http(self) -> Self {
+        Self { plain_http: PlainHttp::AnyHost, ..self }
     }
 
     /// Lets web pages of any origin read the document (`Access-Control-Allow-Origin: *`). Off by default.

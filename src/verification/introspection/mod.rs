@@ -191,15 +191,13 @@ impl Introspection {
 
     /// Sets the `aud` of client assertions. By default it is the issuer as the sole value (RFC 10070); some older servers expect
     /// the URL of an endpoint.
-    pub fn assertion_audience(mut self, audience: impl Into<String>) -> Self {
-        self.assertion_audience = Some(audience.into());
-        self
+    pub fn assertion_audience(self, audience: impl Into<String>) -> Self {
+        Self { assertion_audience: Some(audience.into()), ..self }
     }
 
     /// Sets the source of the `jti` of client assertions. The system's randomness by default.
-    pub fn random(mut self, random: impl Random) -> Self {
-        self.random = Arc::new(random);
-        self
+    pub fn random(self, random: impl Random) -> Self {
+        Self { random: Arc::new(random), ..self }
     }
 
     /// Requires signed answers (RFC 9701). The signature must match this verifier's keys for the issuer, and the answer must be
@@ -216,23 +214,20 @@ impl Introspection {
 
     /// Sets the profile of the answers, if their members differ from the required ones. The profile's settings about types and
     /// headers have no effect here.
-    pub fn tokens(mut self, profile: TokenProfile) -> Self {
-        self.profile = profile;
-        self
+    pub fn tokens(self, profile: TokenProfile) -> Self {
+        Self { profile, ..self }
     }
 
     /// Sets how long an answer is cached. 30 s by default. A revoked token works for up to this time.
-    pub fn believed_for(mut self, time: Duration) -> Self {
-        self.believed = time;
-        self
+    pub fn believed_for(self, time: Duration) -> Self {
+        Self { believed: time, ..self }
     }
 
     /// Accepts tokens that the server called active before while it does not answer, until they expire. Off by default.
     ///
     /// Dangerous: an attacker who can block the connection to the server can prevent the revocation of a token.
-    pub fn dangerous_old_answers_while_down(mut self) -> Self {
-        self.old_answers_while_down = true;
-        self
+    pub fn dangerous_old_answers_while_down(self) -> Self {
+        Self { old_answers_while_down: true, ..self }
     }
 
     /// Sets an HTTP client of your own. By default the crate's own client.
@@ -242,9 +237,8 @@ impl Introspection {
     }
 
     /// Sets the clock. The system clock by default.
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
-        self
+    pub fn clock(self, clock: impl Clock) -> Self {
+        Self { clock: Arc::new(clock), ..self }
     }
 
     /// Returns the verifier that asks. Its own settings for times and tokens are for JWTs; the ones here were set before.

@@ -115,9 +115,8 @@ impl Verifier {
     /// A cached token is found by its whole text, and its signature is not computed again. Everything that can change is
     /// checked at every use: the time, the audience, the trust in its key, and revocation. Clones share the cache, so create
     /// one verifier per API and clone it. Changing any setting starts with an empty cache.
-    pub fn cache(mut self, tokens: usize, bytes: usize) -> Self {
-        self.cache = (tokens > 0 && bytes > 0).then(|| Arc::new(TokenCache::new(tokens, bytes)));
-        self
+    pub fn cache(self, tokens: usize, bytes: usize) -> Self {
+        Self { cache: (tokens > 0 && bytes > 0).then(|| Arc::new(TokenCache::new(tokens, bytes))), ..self }
     }
 
     /// Turns the cache off: the signature is verified at every use. For measurements, or where 24 MiB are too much.

@@ -103,18 +103,16 @@ impl ClientAssertions {
     /// 503, and an unknown client gets 401. The time of a fetch shows the same. Clients with registered keys do not differ from
     /// unknown ones.
     #[cfg(feature = "remote")]
-    pub fn client_key_urls(mut self) -> Self {
-        self.key_urls = KeyUrls::Public;
-        self
+    pub fn client_key_urls(self) -> Self {
+        Self { key_urls: KeyUrls::Public, ..self }
     }
 
     /// Like [`client_key_urls`](Self::client_key_urls), also with addresses of private networks and of this machine.
     ///
     /// Dangerous: a person who can register a client can let this server send requests into your network.
     #[cfg(feature = "remote")]
-    pub fn dangerous_private_client_key_urls(mut self) -> Self {
-        self.key_urls = KeyUrls::Private;
-        self
+    pub fn dangerous_private_client_key_urls(self) -> Self {
+        Self { key_urls: KeyUrls::Private, ..self }
     }
 
     /// Accepts clients with a [secret](crate::registration::Credential::client_secret_jwt) for `client_secret_jwt` (OpenID
@@ -132,16 +130,14 @@ impl ClientAssertions {
     /// If the key does not decrypt the secret of a client in memory or in a file, the server is not built. If a client is in
     /// another store, its assertions get 503 until the key is corrected, and an event reports the client; other clients are
     /// served.
-    pub fn client_secret_jwt_with(mut self, key: KeyEncryptionKey) -> Self {
-        self.secrets = Some(AcceptedSecrets { key: Some(key) });
-        self
+    pub fn client_secret_jwt_with(self, key: KeyEncryptionKey) -> Self {
+        Self { secrets: Some(AcceptedSecrets { key: Some(key) }), ..self }
     }
 
     /// Sets the algorithms of [`client_secret_jwt`](Self::client_secret_jwt). The default is all of them, each for secrets that
     /// are as long as its hash.
-    pub fn hmac_algorithms(mut self, algorithms: impl IntoIterator<Item = HmacAlgorithm>) -> Self {
-        self.hmac_algorithms = algorithms.into_iter().collect();
-        self
+    pub fn hmac_algorithms(self, algorithms: impl IntoIterator<Item = HmacAlgorithm>) -> Self {
+        Self { hmac_algorithms: algorithms.into_iter().collect(), ..self }
     }
 
     /// Records in this store when a client last sent an assertion that only its
@@ -152,9 +148,8 @@ impl ClientAssertions {
     ///
     /// A client that authenticated causes at most one write an hour, in the background, and at most 4 writes are in flight. A write
     /// that fails is logged, and does not affect the request. It changes the revision of the client.
-    pub fn record_legacy_uses(mut self, store: impl ClientAdmin) -> Self {
-        self.legacy_uses = Some(Arc::new(store));
-        self
+    pub fn record_legacy_uses(self, store: impl ClientAdmin) -> Self {
+        Self { legacy_uses: Some(Arc::new(store)), ..self }
     }
 
     /// Returns the credentials that these settings accept.
@@ -170,23 +165,20 @@ impl ClientAssertions {
 
     /// Sets how far ahead `exp` of an assertion may be, in whole seconds from 1 second to 1 hour. The default is 5
     /// minutes. The log keeps an assertion until it expires, so a longer lifetime needs more room.
-    pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
-        self.max_lifetime = lifetime;
-        self
+    pub fn max_lifetime(self, lifetime: Duration) -> Self {
+        Self { max_lifetime: lifetime, ..self }
     }
 
     /// Sets by how much the clocks of clients may differ, for `exp`, `nbf` and `iat`. It is 10 to 60 seconds, and the
     /// default is 10 seconds.
-    pub fn clock_skew(mut self, skew: Duration) -> Self {
-        self.clock_skew = skew;
-        self
+    pub fn clock_skew(self, skew: Duration) -> Self {
+        Self { clock_skew: skew, ..self }
     }
 
     /// Sets the algorithms that assertions may have, and that the metadata lists. The default is every asymmetric one.
     /// FAPI 2.0 §5.4 allows `ES256`, `PS256` and `EdDSA`.
-    pub fn algorithms(mut self, algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
-        self.algorithms = algorithms.into_iter().collect();
-        self
+    pub fn algorithms(self, algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
+        Self { algorithms: algorithms.into_iter().collect(), ..self }
     }
 
     /// Checks the settings when the server is built.
