@@ -8,8 +8,8 @@ use crate::clock::UnixTime;
 use crate::registration::RegisteredClient;
 use crate::secret::StoredSecret;
 
-/// The members of a request that are members of a record, too.
-const WRITABLE: &[&str] = &[
+/// The members of a request that are members of a record, too. Answers show them, so none of them may be a secret.
+pub(super) const WRITABLE: &[&str] = &[
     "client_name",
     "token_endpoint_auth_method",
     "scope",
@@ -27,8 +27,8 @@ const WRITABLE: &[&str] = &[
 /// The members that describe one credential, for a client with a single one, as in RFC 7591 §2.
 const CREDENTIAL_SHORTHAND: &[&str] = &["jwks", "jwks_uri", "spiffe_id", "token_endpoint_auth_signing_alg"];
 
-/// The members of an element of `credentials`.
-const OF_CREDENTIAL: &[&str] = &[
+/// The same for an element of `credentials`.
+pub(super) const OF_CREDENTIAL: &[&str] = &[
     "label",
     "method",
     "jwks",

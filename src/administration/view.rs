@@ -6,44 +6,18 @@ use http_body_util::Full;
 use serde_json::{Map, Value};
 
 use super::AdministrationRefusal;
+use super::client_metadata::{OF_CREDENTIAL, WRITABLE};
 use crate::registration::{RegisteredClient, record_without_plain_secrets};
 use crate::store::StoreError;
 use crate::transport::answer;
 
-/// The members of a record that an answer repeats. A member that is added to the record later is not shown until it is added
-/// here, because it may be a secret.
-const SHOWN: &[&str] = &[
-    "client_id",
-    "client_name",
-    "client_id_issued_at",
-    "token_endpoint_auth_method",
-    "scope",
-    "default_scope",
-    "audiences",
-    "default_audience",
-    "introspects",
-    "subject",
-    "token_lifetime",
-    "legacy_assertions_until",
-    "metadata",
-    "may_grant",
-];
+/// The members of a record that an answer repeats, in lists. A member that is added to the record later is not shown until it is
+/// added here or made writable, because it may be a secret.
+const SHOWN: &[&[&str]] = &[&["client_id", "client_id_issued_at"], WRITABLE];
 
 /// The same for an element of `credentials`, and for one of `client_secrets`.
-const SHOWN_OF_CREDENTIAL: &[&str] = &[
-    "label",
-    "method",
-    "jwks",
-    "jwks_uri",
-    "refreshed_at",
-    "token_endpoint_auth_signing_alg",
-    "spiffe_id",
-    "issuer",
-    "subject",
-    "claims",
-    "expires_at",
-];
-const SHOWN_OF_SECRET: &[&str] = &["label", "created_at", "expires_at"];
+const SHOWN_OF_CREDENTIAL: &[&[&str]] = &[&["refreshed_at"], OF_CREDENTIAL];
+const SHOWN_OF_SECRET: &[&[&str]] = &[&["label", "created_at", "expires_at"]];
 
 /// Returns the record of a client as JSON. A secret in plain text, which a store in memory can have, is not part of it.
 pub(super) fn record(client: &RegisteredClient) -> Result<Map<String, Value>, AdministrationRefusal> {
@@ -58,9 +32,9 @@ pub(super) fn record(client: &RegisteredClient) -> Result<Map<String, Value>, Ad
 pub(super) fn of(client: &RegisteredClient) -> Result<Map<String, Value>, AdministrationRefusal> {
     let mut record = record(client)?;
     let mut shown = Map::new();
-    for name in SHOWN {
-        if let Some(value) = record.remove(*name) {
-            shown.insert((*name).to_owned(), value);
+    for name in SHOWN.concat() {
+        if let Some(value) = record.remove(name) {
+            shown.insert(name.to_owned(), value);
         }
     }
     shown.entry("scope").or_insert_with(|| "".into());
@@ -72,14 +46,14 @@ pub(super) fn of(client: &RegisteredClient) -> Result<Map<String, Value>, Admini
     Ok(shown)
 }
 
-fn elements(list: Option<Value>, names: &[&str]) -> Value {
+fn elements(list: Option<Value>, names: &[&[&str]]) -> Value {
     let Some(Value::Array(list)) = list else { return Value::Array(Vec::new()) };
     list.into_iter().map(|element| element_of(element, names)).collect()
 }
 
-fn element_of(element: Value, names: &[&str]) -> Value {
+fn element_of(element: Value, names: &[&[&str]]) -> Value {
     let Value::Object(mut element) = element else { return Value::Null };
-    element.retain(|name, _| names.contains(&name.as_str()));
+    element.retain(|name, _| names.iter().any(|names| names.contains(&name.as_str())));
     Value::Object(element)
 }
 

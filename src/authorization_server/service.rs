@@ -12,7 +12,7 @@ use tower::{BoxError, Service};
 use super::AuthorizationServer;
 use super::endpoint::Endpoint;
 use super::future::EndpointServiceFuture;
-use crate::transport::{EndpointFuture, ResponseBody};
+use crate::transport::{EndpointFuture, ResponseBody, wraps_service};
 
 /// A service behind the endpoints of an authorization server. It is created by
 /// [`TokenEndpointLayer`](super::TokenEndpointLayer).
@@ -26,22 +26,9 @@ impl<S> TokenEndpoint<S> {
     pub(super) fn new(inner: S, server: AuthorizationServer) -> Self {
         Self { inner, server }
     }
-
-    /// Returns a reference to the wrapped service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the wrapped service.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Returns the wrapped service, without the endpoints.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
 }
+
+wraps_service!(TokenEndpoint<S>);
 
 impl<S, B, R> Service<Request<B>> for TokenEndpoint<S>
 where

@@ -13,6 +13,7 @@ use super::layer_source::LayerSource;
 use super::origin::Origins;
 use super::repeat::{CloneBody, RepeatBody, keep_body};
 use super::service_tokens::ServiceTokens;
+use crate::transport::wraps_service;
 
 /// An HTTP client whose requests carry a token; made by [`ClientCredentialsLayer`](super::ClientCredentialsLayer).
 #[derive(Clone, Debug)]
@@ -26,22 +27,9 @@ impl<S, R> ClientCredentialsService<S, R> {
     pub(super) fn new(inner: S, source: LayerSource, origins: Arc<Origins>, repeat: R) -> Self {
         Self { inner, tokens: ServiceTokens::new(source, origins), repeat }
     }
-
-    /// Returns the wrapped service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Returns the wrapped service, mutably.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Returns the wrapped service, without the tokens.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
 }
+
+wraps_service!(ClientCredentialsService<S, R>);
 
 impl<S, B, RB, R> Service<Request<B>> for ClientCredentialsService<S, R>
 where

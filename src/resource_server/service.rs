@@ -9,7 +9,7 @@ use tower::Service;
 
 use super::decision::{Decision, Guard};
 use super::future::{ResponseFuture, Waiting};
-use crate::transport::ResponseBody;
+use crate::transport::{ResponseBody, wraps_service};
 
 /// A service that only requests with a verified token reach; created by [`BearerAuthLayer`](super::BearerAuthLayer).
 #[derive(Clone, Debug)]
@@ -22,22 +22,9 @@ impl<S> BearerAuth<S> {
     pub(super) fn new(inner: S, guard: Arc<Guard>) -> Self {
         Self { inner, guard }
     }
-
-    /// Returns a reference to the wrapped service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the wrapped service.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Returns the wrapped service, without protection.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
 }
+
+wraps_service!(BearerAuth<S>);
 
 impl<S, B, R> Service<Request<B>> for BearerAuth<S>
 where

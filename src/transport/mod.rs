@@ -16,6 +16,7 @@ mod reqwest_client;
 mod response_body;
 mod served_document;
 mod service_client;
+mod wraps_service;
 
 pub use self::endpoint_future::EndpointFuture;
 #[cfg(feature = "remote")]
@@ -35,3 +36,4 @@ pub(crate) use self::response_body::BodyEnd;
 pub use self::response_body::ResponseBody;
 pub(crate) use self::served_document::{Document, DocumentSettings, InvalidDocument, names_strongly, without_body};
 pub(crate) use self::service_client::ServiceClient;
+pub(crate) use self::wraps_service::wraps_service;

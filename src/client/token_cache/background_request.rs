@@ -42,11 +42,7 @@ pub(super) struct PendingRequest {
 }
 
 impl PendingRequest {
-    fn finish(self, outcome: Outcome) {
-        self.finish_with(outcome);
-    }
-
-    fn finish_with(&self, outcome: Outcome) {
+    fn finish(&self, outcome: Outcome) {
         let entry = &self.entry;
         let now = entry.client.now();
         let mut state = entry.state();
@@ -93,7 +89,7 @@ impl Drop for PendingRequest {
         let is_pending = self.sender.borrow().is_none();
         if is_pending {
             let message = "the task that requested a token was ended: it panicked, or its runtime was shut down";
-            self.finish_with(Err(TokenSourceError::of(TokenSourceErrorKind::Internal, message)));
+            self.finish(Err(TokenSourceError::of(TokenSourceErrorKind::Internal, message)));
         }
     }
 }

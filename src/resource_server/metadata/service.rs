@@ -10,7 +10,7 @@ use http_body_util::Full;
 use tower::Service;
 
 use super::ResourceMetadata;
-use crate::transport::{EndpointFuture, ResponseBody, without_body};
+use crate::transport::{EndpointFuture, ResponseBody, without_body, wraps_service};
 
 impl ResourceMetadata {
     fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>> {
@@ -31,22 +31,9 @@ impl<S> ResourceMetadataEndpoint<S> {
     pub(super) fn new(inner: S, metadata: ResourceMetadata) -> Self {
         Self { inner, metadata }
     }
-
-    /// Returns a reference to the wrapped service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the wrapped service.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Returns the wrapped service, without the metadata.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
 }
+
+wraps_service!(ResourceMetadataEndpoint<S>);
 
 impl<S, B, R> Service<Request<B>> for ResourceMetadataEndpoint<S>
 where
