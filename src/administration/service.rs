@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use tower::{BoxError, Layer as _, Service};
@@ -16,7 +15,7 @@ use tower::{BoxError, Layer as _, Service};
 use super::report::Report;
 use super::request::Operation;
 use super::{AdministrationRefusal, AdministrationRefusalKind, ClientAdministration, Inner};
-use crate::authorization_server::{BodyError, ReadBody};
+use crate::authorization_server::{BodyError, ReadBody, is_content_type};
 use crate::client_id::ClientId;
 use crate::resource_server::{BearerAuth, ResponseFuture};
 use crate::store::StoreError;
@@ -120,18 +119,11 @@ where
         }
         BodyError::Broken(_) => AdministrationRefusal::request("the body could not be read"),
     })?;
-    if !body.is_empty() && !is_json(&head.headers) {
+    if !body.is_empty() && !is_content_type(&head.headers, b"application/json") {
         let text = "the body must have the content type `application/json`";
         return Err(AdministrationRefusal::new(AdministrationRefusalKind::UnsupportedMediaType, text));
     }
     Ok(body)
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(only), None) = (types.next(), types.next()) else { return false };
-    let essence = only.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
 }
 
 /// How often a request is decided anew because another change came first.

@@ -37,7 +37,7 @@ pub(super) fn check_form_post(head: &Parts) -> Result<(), TokenError> {
     if head.method != Method::POST {
         return Err(Fault::METHOD.into());
     }
-    if !is_form(&head.headers) {
+    if !is_content_type(&head.headers, FORM) {
         return Err(Fault::CONTENT_TYPE.into());
     }
     if let Some(coding) = content_coding(&head.headers) {
@@ -115,15 +115,15 @@ impl<'a> Form<'a> {
 
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
-/// Returns whether there is exactly one content type, and it is `application/x-www-form-urlencoded`, with or without
-/// parameters.
-fn is_form(headers: &HeaderMap) -> bool {
+/// Returns whether there is exactly one content type, and it is this one, with or without parameters.
+#[inline]
+pub(crate) fn is_content_type(headers: &HeaderMap, media_type: &[u8]) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
     let (Some(content_type), None) = (types.next(), types.next()) else { return false };
     // Fast path for the usual spelling.
-    content_type == FORM || {
+    content_type == media_type || {
         let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
-        essence.trim_ascii().eq_ignore_ascii_case(FORM)
+        essence.trim_ascii().eq_ignore_ascii_case(media_type)
     }
 }
 
@@ -204,7 +204,7 @@ mod tests {
     use http::HeaderValue;
     use proptest::prelude::*;
 
-    use super::{CONTENT_TYPE, Form, HeaderMap, component, is_form};
+    use super::{CONTENT_TYPE, Form, HeaderMap, FORM, component, is_content_type};
 
     const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -257,7 +257,7 @@ mod tests {
             for value in types {
                 headers.append(CONTENT_TYPE, HeaderValue::from_static(value));
             }
-            is_form(&headers)
+            is_content_type(&headers, FORM)
         };
         assert!(accepted(&[FORM]));
         assert!(accepted(&["Application/X-WWW-Form-Urlencoded ; charset=utf-8"]));

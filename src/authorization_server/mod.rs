@@ -65,6 +65,7 @@ pub use self::config_error::{ConfigError, ConfigErrorKind};
 use self::documents::Documents;
 use self::endpoint::{Endpoint, Endpoints};
 pub use self::error::{TokenError, TokenErrorKind};
+pub(crate) use self::form::is_content_type;
 pub use self::forward::{ForwardGrants, ForwardGrantsFuture, ForwardGrantsLayer, ForwardedBody};
 pub use self::future::EndpointServiceFuture;
 pub use self::layer::TokenEndpointLayer;

@@ -1,6 +1,5 @@
 //! [`PeerAddress`]: finds the address of a request's caller.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,6 +7,7 @@ use http::Extensions;
 
 use super::head::Head;
 use super::trusted_proxies::TrustedProxies;
+use crate::debug_fields::debug_fields;
 
 type Find = dyn Fn(&Extensions) -> Option<IpAddr> + Send + Sync;
 
@@ -38,8 +38,4 @@ impl PeerAddress {
     }
 }
 
-impl fmt::Debug for PeerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PeerAddress").field("find", &self.find.is_some()).field("proxies", &self.proxies).finish()
-    }
-}
+debug_fields!(PeerAddress, |this| { find: this.find.is_some(), proxies: this.proxies });

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tower::BoxError;
 
+use crate::debug_fields::debug_fields;
 use crate::named::named;
 use crate::quoted::{cut, quoted, with_sources};
 
@@ -109,17 +110,12 @@ impl fmt::Display for TokenSourceError {
     }
 }
 
-impl fmt::Debug for TokenSourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, code, message } = &*self.inner;
-        f.debug_struct("TokenSourceError")
-            .field("kind", kind)
-            .field("code", code)
-            .field("message", message)
-            .field("retry_after", &self.retry_after)
-            .finish()
-    }
-}
+debug_fields!(TokenSourceError, |this| {
+    kind: this.inner.kind,
+    code: this.inner.code,
+    message: this.inner.message,
+    retry_after: this.retry_after,
+});
 
 /// Without a source: the text has all of them.
 impl std::error::Error for TokenSourceError {}

@@ -51,6 +51,7 @@ pub(crate) type Form<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 /// # Ok::<(), tower_client_credentials::keys::KeyError>(())
 /// ```
 #[derive(Clone)]
+#[must_use = "it authenticates nothing until a client or an introspection has it"]
 pub struct ClientAuthentication {
     method: Method,
     threads: Threads,
@@ -91,56 +92,48 @@ enum Method {
 
 impl ClientAuthentication {
     /// Sends the id and the secret in the `Authorization` header (`client_secret_basic`, RFC 6749 §2.3.1), both form-encoded.
-    #[must_use]
     pub fn secret_basic(secret: impl Into<SecretSource>) -> Self {
         Self::of(Method::SecretBasic(secret.into()))
     }
 
     /// Sends the id and the secret in the body (`client_secret_post`, RFC 6749 §2.3.1), for issuers that do not support the
     /// header.
-    #[must_use]
     pub fn secret_post(secret: impl Into<SecretSource>) -> Self {
         Self::of(Method::SecretPost(secret.into()))
     }
 
     /// Sends an assertion that the secret signs with HS256 (`client_secret_jwt`, OpenID Connect Core §9). The secret itself is
     /// not sent. It needs at least 32 bytes.
-    #[must_use]
     pub fn secret_jwt(secret: impl Into<SecretSource>) -> Self {
         Self::of(Method::SecretJwt(secret.into()))
     }
 
     /// Sends an assertion that the key signs (`private_key_jwt`, RFC 7523 §2.2). Each request has an assertion of its own,
     /// which is valid for 60 s. Its `kid` is the key's [thumbprint](SigningKey::key_id).
-    #[must_use]
     pub fn private_key_jwt(key: impl Into<Arc<SigningKey>>) -> Self {
         Self::of(Method::PrivateKeyJwt { key: key.into(), key_id: None })
     }
 
     /// Does the same as [`private_key_jwt`](Self::private_key_jwt) with another `kid`: for issuers that gave the key a name of
     /// their own when it was registered.
-    #[must_use]
     pub fn private_key_jwt_with_kid(key: impl Into<Arc<SigningKey>>, key_id: impl Into<String>) -> Self {
         Self::of(Method::PrivateKeyJwt { key: key.into(), key_id: Some(key_id.into()) })
     }
 
     /// Sends the token of a Kubernetes service account as the assertion (RFC 7523 §2.2). The file is the mount of a projected
     /// `serviceAccountToken` volume whose `audience` is the issuer.
-    #[must_use]
     pub fn kubernetes_token(path: impl Into<PathBuf>) -> Self {
         Self::of(Method::AssertionFile { assertion_type: JWT_BEARER, path: path.into() })
     }
 
     /// Sends a SPIFFE JWT-SVID as the assertion (draft-ietf-oauth-spiffe-client-auth). The file is kept up to date by a helper
     /// of the Workload API, such as `spiffe-helper`; its audience is the issuer.
-    #[must_use]
     pub fn jwt_svid_file(path: impl Into<PathBuf>) -> Self {
         Self::of(Method::AssertionFile { assertion_type: JWT_SPIFFE, path: path.into() })
     }
 
     /// Sends the assertion that an async function gives (RFC 7523 §2.2), such as the identity token of a cloud platform. It is
     /// called for each request for a token, and has as long as that.
-    #[must_use]
     pub fn assertion_fn<F>(function: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<String, BoxError>> + Send + 'static,
@@ -151,7 +144,6 @@ impl ClientAuthentication {
 
     /// Sends the SPIFFE JWT-SVID that an async function gives, as [`assertion_fn`](Self::assertion_fn) does. To ask the Workload
     /// API, use `jwt_svid` (feature `workload_api`).
-    #[must_use]
     pub fn jwt_svid_fn<F>(function: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<String, BoxError>> + Send + 'static,
@@ -163,21 +155,18 @@ impl ClientAuthentication {
     /// Sends a SPIFFE JWT-SVID from the Workload API as the assertion (draft-ietf-oauth-spiffe-client-auth): the default identity
     /// of this process, for the issuer as the audience. It is fetched for each request for a token; the agent caches it.
     #[cfg(feature = "workload_api")]
-    #[must_use]
     pub fn jwt_svid(api: WorkloadApi) -> Self {
         Self::of(Method::WorkloadApi { api, spiffe_id: None })
     }
 
     /// Does the same as [`jwt_svid`](Self::jwt_svid) with the JWT-SVID of this SPIFFE ID, for a process that has several.
     #[cfg(feature = "workload_api")]
-    #[must_use]
     pub fn jwt_svid_of(api: WorkloadApi, spiffe_id: impl Into<String>) -> Self {
         Self::of(Method::WorkloadApi { api, spiffe_id: Some(spiffe_id.into()) })
     }
 
     /// Sends only the `client_id` (RFC 8705 §2, and X.509-SVIDs). The certificate is that of the TLS connection:
     /// [`http_service`](crate::client::ClientCredentials::http_service) has to present it.
-    #[must_use]
     pub fn certificate() -> Self {
         Self::of(Method::Certificate)
     }

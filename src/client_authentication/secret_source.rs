@@ -18,6 +18,7 @@ use crate::secret::{ClientSecret, LONGEST};
 ///
 /// The secret can be any text that the issuer gave out: 1 to 1,024 printable ASCII characters (RFC 6749 appendix A.2).
 #[derive(Clone)]
+#[must_use = "it is read when a credential has it"]
 pub struct SecretSource(Source);
 
 #[derive(Clone)]
@@ -30,26 +31,22 @@ enum Source {
 
 impl SecretSource {
     /// Takes the secret itself.
-    #[must_use]
     pub fn from_value(secret: impl Into<String>) -> Self {
         Self(Source::Value(Arc::new(Zeroizing::new(secret.into()))))
     }
 
     /// Reads the secret from an environment variable.
-    #[must_use]
     pub fn from_env(variable: impl Into<String>) -> Self {
         Self(Source::Environment(variable.into()))
     }
 
     /// Reads the secret from a file, such as a mounted secret. One line break at its end is ignored.
-    #[must_use]
     pub fn from_file(path: impl Into<PathBuf>) -> Self {
         Self(Source::File(path.into()))
     }
 
     /// Calls a function for the secret, such as one that asks a secret manager. It may block: it is called on a thread of
     /// [`spawn_blocking`](tokio::task::spawn_blocking).
-    #[must_use]
     pub fn from_fn(secret: impl Fn() -> Result<String, BoxError> + Send + Sync + 'static) -> Self {
         Self(Source::Callback(Arc::new(secret)))
     }

@@ -22,7 +22,7 @@ struct OfPlatform {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Subject {
+pub(super) enum Subject {
     Exact(String),
     Prefix(String),
 }
@@ -37,15 +37,8 @@ impl GrantedWorkloads {
         }
     }
 
-    pub(super) fn add_subject(&mut self, issuer: String, subject: String) {
-        self.add(OfPlatform { issuer, subject: Subject::Exact(subject) });
-    }
-
-    pub(super) fn add_subject_prefix(&mut self, issuer: String, prefix: String) {
-        self.add(OfPlatform { issuer, subject: Subject::Prefix(prefix) });
-    }
-
-    fn add(&mut self, of_platform: OfPlatform) {
+    pub(super) fn add_subject(&mut self, issuer: String, subject: Subject) {
+        let of_platform = OfPlatform { issuer, subject };
         if !self.of_platforms.contains(&of_platform) {
             self.of_platforms.push(of_platform);
         }
@@ -143,7 +136,7 @@ impl GrantedWorkloads {
                 _ => Err("needs either `subject` or `subject_prefix`"),
             };
             let subject = at(&format!(".platform_workloads[{number}]"), subject)?;
-            checked.add(OfPlatform { issuer: record.issuer, subject });
+            checked.add_subject(record.issuer, subject);
         }
         Ok(checked)
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error_path::at;
-use super::granted_workloads::{GrantedWorkloads, PlatformWorkloadRecord};
+use super::granted_workloads::{GrantedWorkloads, PlatformWorkloadRecord, Subject};
 use super::{CredentialKind, SpiffeId};
 use crate::audience::Audience;
 use crate::object::Object;
@@ -75,7 +75,7 @@ impl MayGrant {
     /// Allows credentials for a workload of a platform in addition, with exactly this issuer and this subject. An
     /// administrator decides which claims such a credential requires.
     pub fn platform_workload(mut self, issuer: impl Into<String>, subject: impl Into<String>) -> Self {
-        self.workloads.add_subject(issuer.into(), subject.into());
+        self.workloads.add_subject(issuer.into(), Subject::Exact(subject.into()));
         self
     }
 
@@ -83,7 +83,7 @@ impl MayGrant {
     /// `system:serviceaccount:team-a:`. The prefix ends at a `:` or `/` of the subject: `repo:team-a` allows
     /// `repo:team-a/app`, and not `repo:team-ab`. An empty prefix allows nothing.
     pub fn platform_subject_prefix(mut self, issuer: impl Into<String>, prefix: impl Into<String>) -> Self {
-        self.workloads.add_subject_prefix(issuer.into(), prefix.into());
+        self.workloads.add_subject(issuer.into(), Subject::Prefix(prefix.into()));
         self
     }
 

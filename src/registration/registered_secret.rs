@@ -24,6 +24,7 @@ use crate::text::Text;
 /// # Ok::<(), tower_client_credentials::secret::SecretError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
+#[must_use = "it has no effect until a client has it"]
 pub struct RegisteredSecret {
     label: Text,
     stored: StoredSecret,
@@ -57,13 +58,11 @@ impl RegisteredSecret {
 
     /// Sets when the secret was created, in whole seconds. It is used to find the newer of two secrets; it does not
     /// affect whether a secret is valid.
-    #[must_use]
     pub fn created_at(self, at: SystemTime) -> Self {
         Self { created_at: Some(UnixTime::at(at)), ..self }
     }
 
     /// Sets when the secret expires, in whole seconds. From that time on it is refused. By default it never expires.
-    #[must_use]
     pub fn expires_at(self, at: SystemTime) -> Self {
         Self { expires_at: Some(UnixTime::at(at)), ..self }
     }

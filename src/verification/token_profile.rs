@@ -57,13 +57,13 @@ use crate::scope::Scopes;
 #[must_use = "a profile is not used until a verifier has it"]
 pub struct TokenProfile {
     jwt_type: bool,
-    foreign_keys: bool,
+    pub(super) ignores_foreign_keys: bool,
     audience: AudienceRule,
     pub(super) client_id: Vec<String>,
     pub(super) scopes: Vec<String>,
     pub(super) map_scopes: Option<MapScopes>,
     pub(super) required: Vec<(String, Value)>,
-    accepts_bound_tokens: bool,
+    pub(super) accepts_bound_tokens: bool,
     pub(super) without_token_id: bool,
     pub(super) without_subject: bool,
     pub(super) without_issuer: bool,
@@ -87,7 +87,7 @@ impl Default for TokenProfile {
     fn default() -> Self {
         Self {
             jwt_type: false,
-            foreign_keys: false,
+            ignores_foreign_keys: false,
             audience: AudienceRule::Own,
             client_id: vec!["client_id".to_owned()],
             scopes: vec!["scope".to_owned()],
@@ -113,7 +113,7 @@ impl TokenProfile {
     /// Ignores `jku`, `jwk` and `x5u` in a header. They are refused by default. Some issuers always send one. They are never
     /// followed.
     pub fn ignore_foreign_keys(self) -> Self {
-        Self { foreign_keys: true, ..self }
+        Self { ignores_foreign_keys: true, ..self }
     }
 
     /// Sets the claims that may name the client, instead of `client_id`. The first one present counts. Common are `azp`,
@@ -183,15 +183,6 @@ impl TokenProfile {
     pub(super) fn admits_type(&self, header: &Header<'_>) -> bool {
         is_access_token(&header.typ)
             || self.jwt_type && (header.typ.is_empty() || header.typ.eq_ignore_ascii_case("jwt"))
-    }
-
-    /// Returns whether a key in the header is ignored.
-    pub(super) fn ignores_foreign_keys(&self) -> bool {
-        self.foreign_keys
-    }
-
-    pub(super) fn accepts_bound_tokens(&self) -> bool {
-        self.accepts_bound_tokens
     }
 
     /// Returns why a token with `cnf` is refused, for the operator. The value is not shown.

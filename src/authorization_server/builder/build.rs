@@ -20,7 +20,6 @@ use crate::authorization_server::{AuthorizationServer, Inner};
 use crate::issuer::Issuer;
 use crate::keys::KeySnapshot;
 use crate::metrics;
-use crate::registration::ClientRules;
 use crate::revocation::Revocations;
 use crate::timing::{CLIENT_CHANGE_RETENTION, CLOCK_SKEW};
 use crate::token_lifetime::TokenLifetime;
@@ -121,13 +120,15 @@ impl AuthorizationServerBuilder {
     /// Takes the settings for the authentication of clients, and creates the authenticator.
     fn authenticator(&mut self, issuer: &Issuer, token_endpoint: Option<String>) -> Result<Authenticator, ConfigError> {
         let audit = Arc::new(Audit::new(self.events.clone(), self.clock.clone()));
+        let (audit_read, rules) = (audit.clone(), self.rules.clone());
         let clients = ClientCache::new(
             self.clients.clone(),
             self.client_cache,
             self.store_timeout,
             self.clock.clone(),
             self.revocations.clone(),
-            Some(check_on_read(self.rules.clone(), audit.clone())),
+            // For stores that are not in memory.
+            Some(OnRead::new(move |client| audit_read.registered(client, &rules))),
         );
         #[cfg(feature = "legacy_hashes")]
         let upgrades = self.upgrade_hashes.take().map(|store| {
@@ -213,11 +214,6 @@ impl AuthorizationServerBuilder {
             None => Ok(()),
         }
     }
-}
-
-/// Reports invalid clients when they are read, for stores that are not in memory.
-fn check_on_read(rules: ClientRules, audit: Arc<Audit>) -> OnRead {
-    OnRead::new(move |client| audit.registered(client, &rules))
 }
 
 /// Returns the base URL of the endpoints, without a trailing slash.

@@ -35,6 +35,7 @@ use crate::text::Text;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
+#[must_use = "it has no effect until a client has it"]
 pub struct Credential {
     /// Empty until it is added to a client.
     label: Text,
@@ -104,7 +105,6 @@ impl Credential {
     ///
     /// A request can omit `client_id` if the workload belongs to one client only, and the store has an [index of
     /// workloads](crate::ClientStore::find_by_workload), as those of this crate do.
-    #[must_use]
     pub fn spiffe_id(id: SpiffeId) -> Self {
         Self::of(CredentialKind::Spiffe(id))
     }
@@ -202,7 +202,6 @@ impl Credential {
     }
 
     /// Sets when the credential expires, in whole seconds. From that time on it is refused. By default it never expires.
-    #[must_use]
     pub fn expires_at(self, at: SystemTime) -> Self {
         Self { expires_at: Some(UnixTime::at(at)), ..self }
     }

@@ -188,7 +188,7 @@ impl Settings {
         members.entry("exp").or_insert_with(|| now.after(self.believed).as_secs().into());
         members.entry("aud").or_insert_with(|| Value::Array(Vec::new()));
         Ok(self.profile.read(members, &self.issuer).and_then(|claims| {
-            if claims.bound && !self.profile.accepts_bound_tokens() {
+            if claims.bound && !self.profile.accepts_bound_tokens {
                 return Err(TokenProfile::bound());
             }
             self.check(&claims, now)?;

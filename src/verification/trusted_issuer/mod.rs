@@ -208,7 +208,7 @@ impl TrustedIssuer {
             Some(profile) => profile.parse(payload, issuer),
         }?;
         // RFC 7800 §3.1, RFC 9449 §7.2: accepted as a bearer token, a stolen one could be used without the key.
-        if claims.bound && !profile.as_ref().is_some_and(|profile| profile.accepts_bound_tokens()) {
+        if claims.bound && !profile.as_ref().is_some_and(|profile| profile.accepts_bound_tokens) {
             return Err(TokenProfile::bound().into());
         }
         self.check(&claims, &found.key)?;
@@ -262,7 +262,7 @@ impl TrustedIssuer {
             return Err(InvalidToken::Critical.into());
         }
         let brings_key = [header.jku, header.jwk, header.x5u].contains(&Presence::Present);
-        if brings_key && !self.0.profile.as_ref().is_some_and(|profile| profile.ignores_foreign_keys()) {
+        if brings_key && !self.0.profile.as_ref().is_some_and(|profile| profile.ignores_foreign_keys) {
             return Err(header.brings_key().into());
         }
         let found = self.0.keys.find(&header.kid, &header.alg);

@@ -19,7 +19,6 @@ mod look_up;
 mod tests;
 mod workloads;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -35,6 +34,7 @@ pub(crate) use self::workloads::WorkloadClients;
 use crate::client_id::ClientId;
 use crate::clock::Clock;
 use crate::deadline;
+use crate::debug_fields::debug_fields;
 use crate::registration::RegisteredClient;
 use crate::revocation::Revocations;
 use crate::store::ClientStore;
@@ -68,11 +68,7 @@ impl OnRead {
     }
 }
 
-impl fmt::Debug for OnRead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OnRead")
-    }
-}
+debug_fields!(OnRead {});
 
 impl ClientCache {
     /// Creates the cache. `timeout` limits each call to the store. Each client that the feed of `revocations` reports
