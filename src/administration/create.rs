@@ -1,10 +1,9 @@
 //! Creates a client (RFC 7591 §3).
 
 use bytes::Bytes;
-use http::header::{ETAG, LOCATION};
+use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
-use serde_json::Value;
 
 use super::actor::Actor;
 use super::client_metadata::ClientMetadata;
@@ -107,17 +106,9 @@ impl Inner {
         client: &RegisteredClient,
         secret: Option<ClientSecret>,
     ) -> Result<Response<Full<Bytes>>, AdministrationRefusal> {
-        let (mut body, tag) = self.after(client, secret.is_some()).await?;
-        if let Some(secret) = secret {
-            body.insert("client_secret".to_owned(), secret.expose().into());
-            // RFC 7591 §3.2.1: 0 means that it never expires.
-            body.insert("client_secret_expires_at".to_owned(), 0.into());
-        }
-        let mut response = view::json(StatusCode::CREATED, &body.into());
-        let headers = response.headers_mut();
-        headers.extend(tag.map(|tag| (ETAG, tag.into_header())));
+        let mut response = self.shown(StatusCode::CREATED, client, secret.map(|secret| (None, secret))).await?;
         if let Ok(location) = HeaderValue::try_from(format!("{}/{}", self.last_segment(), encoded(client.id()))) {
-            headers.insert(LOCATION, location);
+            response.headers_mut().insert(LOCATION, location);
         }
         Ok(response)
     }
@@ -148,9 +139,7 @@ impl Inner {
                 ),
             ));
         }
-        let mut response = view::json(StatusCode::OK, &Value::from(view::of(&existing)?));
-        response.headers_mut().insert(ETAG, EntityTag::of(&existing, revision)?.into_header());
-        Ok(response)
+        Ok(view::answer(StatusCode::OK, &view::of(&existing)?, Some(EntityTag::of(&existing, revision)?)))
     }
 }
 

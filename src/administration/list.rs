@@ -1,7 +1,6 @@
 //! The requests that only read: a page of clients, and one client.
 
 use bytes::Bytes;
-use http::header::ETAG;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Map, Value, json};
@@ -32,13 +31,11 @@ impl Inner {
         if let Some(last) = entries.last().filter(|_| has_more) {
             page.insert("next".to_owned(), last.client_id().as_str().into());
         }
-        Ok(view::json(StatusCode::OK, &page.into()))
+        Ok(view::answer(StatusCode::OK, &page, None))
     }
 
     pub(super) async fn read(&self, id: &ClientId) -> Result<Response<Full<Bytes>>, AdministrationRefusal> {
         let (client, revision) = self.load(id).await?;
-        let mut response = view::json(StatusCode::OK, &view::of(&client)?.into());
-        response.headers_mut().insert(ETAG, EntityTag::of(&client, revision)?.into_header());
-        Ok(response)
+        Ok(view::answer(StatusCode::OK, &view::of(&client)?, Some(EntityTag::of(&client, revision)?)))
     }
 }

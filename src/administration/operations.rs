@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::ETAG;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Map, Value};
@@ -21,6 +20,7 @@ use crate::registration::{Credential, RegisteredClient};
 use crate::revocation::Revocations;
 use crate::secret::ClientSecret;
 use crate::store::{AdminError, ClientChange, Revision, SecretRotation, StoreError};
+use crate::transport::json_answer;
 
 /// The result of a change, before it is made.
 enum Changed {
@@ -188,7 +188,8 @@ impl Inner {
     ) -> Result<Response<Full<Bytes>>, AdministrationRefusal> {
         let finished = async {
             self.after_change(result.id(), is_former).await?;
-            self.shown(result, secret).await
+            let secret = secret.map(|(label, secret)| (Some(label), secret));
+            self.shown(StatusCode::OK, result, secret).await
         };
         finished.await.map_err(AdministrationRefusal::after_change)
     }
@@ -204,46 +205,36 @@ impl Inner {
         Ok(())
     }
 
-    /// Returns what an administrator sees after a change, and its version.
+    /// Returns the client after the change, and its new secret, with its label if the caller did not create the client with it.
     ///
-    /// If the store made the change, but does not answer now, and the answer `has_secret`, it is the registration as it was written,
-    /// without a version: the secret is in no other answer. A client that was deleted in the meantime has no use for it.
-    pub(super) async fn after(
+    /// If the store made the change, but does not answer now, and there is a secret, it is the registration as it was written, without
+    /// a version: the secret is in no other answer. A client that was deleted in the meantime has no use for it.
+    pub(super) async fn shown(
         &self,
+        status: StatusCode,
         written: &RegisteredClient,
-        has_secret: bool,
-    ) -> Result<(Map<String, Value>, Option<EntityTag>), AdministrationRefusal> {
-        match self.load(written.id()).await {
-            Ok((client, revision)) => Ok((view::of(&client)?, Some(EntityTag::of(&client, revision)?))),
-            Err(refusal) if has_secret && refusal.kind() == AdministrationRefusalKind::Unavailable => {
-                Ok((view::of(written)?, None))
-            }
-            Err(refusal) => Err(refusal),
-        }
-    }
-
-    /// Returns the client after the change.
-    async fn shown(
-        &self,
-        result: &RegisteredClient,
-        secret: Option<(String, ClientSecret)>,
+        secret: Option<(Option<String>, ClientSecret)>,
     ) -> Result<Response<Full<Bytes>>, AdministrationRefusal> {
-        let (mut body, tag) = self.after(result, secret.is_some()).await?;
+        let (mut body, tag) = match self.load(written.id()).await {
+            Ok((client, revision)) => (view::of(&client)?, Some(EntityTag::of(&client, revision)?)),
+            Err(refusal) if secret.is_some() && refusal.kind() == AdministrationRefusalKind::Unavailable => {
+                (view::of(written)?, None)
+            }
+            Err(refusal) => return Err(refusal),
+        };
         if let Some((label, secret)) = secret {
             body.insert("client_secret".to_owned(), secret.expose().into());
-            body.insert("client_secret_label".to_owned(), label.into());
+            body.extend(label.map(|label| ("client_secret_label".to_owned(), label.into())));
             // RFC 7591 §3.2.1: 0 means that it never expires.
             body.insert("client_secret_expires_at".to_owned(), 0.into());
         }
-        let mut response = view::json(StatusCode::OK, &body.into());
-        response.headers_mut().extend(tag.map(|tag| (ETAG, tag.into_header())));
-        Ok(response)
+        Ok(view::answer(status, &body, tag))
     }
 }
 
 /// The answer to a request whose client is gone, or unchanged (RFC 7592 §2.3).
 fn without_content() -> Response<Full<Bytes>> {
-    let mut response = view::json(StatusCode::NO_CONTENT, &Value::Null).map(|_| Full::default());
+    let mut response = json_answer(StatusCode::NO_CONTENT, &Value::Null).map(|_| Full::default());
     response.headers_mut().remove(http::header::CONTENT_TYPE);
     response
 }

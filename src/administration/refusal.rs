@@ -9,12 +9,12 @@ use http_body_util::Full;
 use serde_json::json;
 
 use super::AdministrationRefusalKind as Kind;
-use super::view;
 use crate::event::Failure;
 use crate::quoted::{OneLine, with_sources};
 use crate::registration::ClientError;
 use crate::scope::Scope;
 use crate::store::{AdminError, StoreError};
+use crate::transport::json_answer;
 
 /// Why a request to the administration API was not carried out. Its `Display` is for the operator.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -159,7 +159,7 @@ impl AdministrationRefusal {
 
     pub(super) fn response(&self) -> Response<Full<Bytes>> {
         let body = json!({ "error": self.0.kind.code(), "error_description": ascii(&self.0.text) });
-        let mut response = view::json(self.0.kind.status(), &body);
+        let mut response = json_answer(self.0.kind.status(), &body);
         if let Some((name, value)) = self.0.header.clone() {
             response.headers_mut().insert(name, value);
         }

@@ -1,15 +1,17 @@
 //! The answers: what an administrator sees of a client. It never contains a secret or a digest of one.
 
 use bytes::Bytes;
+use http::header::ETAG;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Map, Value};
 
 use super::AdministrationRefusal;
 use super::client_metadata::{OF_CREDENTIAL, WRITABLE};
+use super::entity_tag::EntityTag;
 use crate::registration::{RegisteredClient, record_without_plain_secrets};
 use crate::store::StoreError;
-use crate::transport::answer;
+use crate::transport::json_answer;
 
 /// The members of a record that an answer repeats, in lists. A member that is added to the record later is not shown until it is
 /// added here or made writable, because it may be a secret.
@@ -62,9 +64,15 @@ pub(super) fn credential(element: Value) -> Value {
     element_of(element, SHOWN_OF_CREDENTIAL)
 }
 
-/// Returns an answer that no cache stores (RFC 7591 §3.2.1).
-pub(super) fn json(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
-    answer(status, body.to_string())
+/// Returns an answer that no cache stores (RFC 7591 §3.2.1), with the version of the client that it shows.
+pub(super) fn answer(
+    status: StatusCode,
+    shown: &Map<String, Value>,
+    version: Option<EntityTag>,
+) -> Response<Full<Bytes>> {
+    let mut response = json_answer(status, shown);
+    response.headers_mut().extend(version.map(|version| (ETAG, version.into_header())));
+    response
 }
 
 #[cfg(test)]

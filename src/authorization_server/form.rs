@@ -204,7 +204,7 @@ mod tests {
     use http::HeaderValue;
     use proptest::prelude::*;
 
-    use super::{CONTENT_TYPE, Form, HeaderMap, FORM, component, is_content_type};
+    use super::{CONTENT_TYPE, Form, HeaderMap, component, is_content_type};
 
     const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -257,7 +257,7 @@ mod tests {
             for value in types {
                 headers.append(CONTENT_TYPE, HeaderValue::from_static(value));
             }
-            is_content_type(&headers, FORM)
+            is_content_type(&headers, FORM.as_bytes())
         };
         assert!(accepted(&[FORM]));
         assert!(accepted(&["Application/X-WWW-Form-Urlencoded ; charset=utf-8"]));

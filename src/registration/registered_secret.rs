@@ -32,8 +32,10 @@ pub struct RegisteredSecret {
     expires_at: Option<UnixTime>,
 }
 
-/// The maximum length of a label in bytes. Labels appear in lists and events.
-const MAX_LABEL_BYTES: usize = 64;
+/// Returns whether a label has 1 to 64 bytes and no control characters. Labels appear in lists and events.
+pub(super) fn is_label(label: &str) -> bool {
+    (1..=64).contains(&label.len()) && !label.contains(char::is_control)
+}
 
 impl RegisteredSecret {
     /// Creates a secret that never expires. The label distinguishes the secrets of one client, in lists and events. It
@@ -47,7 +49,7 @@ impl RegisteredSecret {
         S: TryInto<StoredSecret, Error: Into<SecretError>>,
     {
         let label = label.into();
-        if !(1..=MAX_LABEL_BYTES).contains(&label.len()) || label.contains(char::is_control) {
+        if !is_label(&label) {
             return Err(SecretError::malformed(
                 "invalid label of a secret: use 1 to 64 bytes without control characters",
             ));

@@ -14,6 +14,7 @@ use super::ClientAuthMethod;
 use crate::clock::UnixTime;
 use crate::debug_fields::debug_fields;
 use crate::keys::{Algorithm, KeyError, VerifyingKey};
+use crate::registration::registered_secret::is_label;
 use crate::text::Text;
 
 /// A credential of a client other than a secret that it sends, with a label and an optional expiry.
@@ -59,9 +60,6 @@ impl From<KeyError> for InvalidCredential {
         Self(error.to_string())
     }
 }
-
-/// The maximum length of a label in bytes, as for secrets.
-const MAX_LABEL_BYTES: usize = 64;
 
 impl Credential {
     /// Creates a credential for `private_key_jwt` (RFC 7523 §2.2, OpenID Connect Core §9) from the client's public keys, a
@@ -193,7 +191,7 @@ impl Credential {
     /// If the label is malformed.
     pub fn with_label(self, label: impl Into<String>) -> Result<Self, InvalidCredential> {
         let label = label.into();
-        if !(1..=MAX_LABEL_BYTES).contains(&label.len()) || label.contains(char::is_control) {
+        if !is_label(&label) {
             return Err(InvalidCredential::new(
                 "invalid label of a credential: use 1 to 64 bytes without control characters",
             ));

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::key_format::KeyFormat;
+use super::key_place::KeyFormat;
 use super::remote_keys;
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::Random;

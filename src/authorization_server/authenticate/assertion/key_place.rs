@@ -1,8 +1,7 @@
-//! [`KeyPlace`]: where the keys of a platform or a trust domain come from.
+//! [`KeyPlace`] and [`KeyFormat`]: where the keys of a platform or a trust domain come from, and in which format.
 
 use std::sync::{Arc, Once};
 
-use super::key_format::KeyFormat;
 #[cfg(feature = "remote")]
 use super::remote_keys;
 use crate::clock::Clock;
@@ -30,6 +29,15 @@ pub(super) enum KeyPlace {
         api: WorkloadApi,
         trust_domain: String,
     },
+}
+
+/// The format of the document with the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyFormat {
+    /// RFC 7517 §5.
+    Jwks,
+    /// A JWK Set whose keys for JWT-SVIDs have the `use` `jwt-svid` (SPIFFE Trust Domain and Bundle §4).
+    SpiffeBundle,
 }
 
 /// The keys of a platform or a trust domain. Remote ones are fetched from the first use on.

@@ -18,7 +18,6 @@ mod diagnosis;
 mod failure;
 mod header;
 mod invalid;
-mod key_format;
 mod key_place;
 mod legacy_uses;
 mod platform;
@@ -174,7 +173,7 @@ impl AssertionAuthenticator {
 
     /// Returns the methods that the metadata lists.
     pub(in crate::authorization_server) fn methods(&self) -> impl Iterator<Item = ClientAuthMethod> {
-        let spiffe = self.workloads.has_trust_domains().then_some(ClientAuthMethod::SpiffeJwt);
+        let spiffe = (!self.workloads.trust_domains.is_empty()).then_some(ClientAuthMethod::SpiffeJwt);
         let secret = self.secrets.as_ref().map(|_| ClientAuthMethod::ClientSecretJwt);
         [ClientAuthMethod::PrivateKeyJwt].into_iter().chain(secret).chain(spiffe)
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 
-use super::key_format::KeyFormat;
+use super::key_place::KeyFormat;
 use super::spiffe_bundle;
 #[cfg(feature = "workload_api")]
 use super::streamed_bundle::StreamedBundle;

@@ -9,8 +9,7 @@ use super::claims::{shown, shown_text};
 use super::failure::Failure;
 use super::header::Header;
 use super::invalid::{AssertionRule, Refusal};
-use super::key_format::KeyFormat;
-use super::key_place::WorkloadKeys;
+use super::key_place::{KeyFormat, WorkloadKeys};
 use super::platform::PlatformIssuer;
 use super::rules::{Parts, Rules};
 use super::trust_domain::TrustDomain;
@@ -30,7 +29,7 @@ const MAX_PLATFORM_LIFETIME: Duration = Duration::from_secs(3_600);
 #[derive(Debug)]
 pub(super) struct Workloads {
     platforms: Vec<(Vec<String>, WorkloadKeys)>,
-    trust_domains: Vec<(String, WorkloadKeys)>,
+    pub(super) trust_domains: Vec<(String, WorkloadKeys)>,
 }
 
 /// A workload that a trusted issuer vouches for.
@@ -66,10 +65,6 @@ impl Workloads {
             opened.trust_domains.push((name, keys));
         }
         Ok(opened)
-    }
-
-    pub(super) fn has_trust_domains(&self) -> bool {
-        !self.trust_domains.is_empty()
     }
 
     fn platform(&self, issuer: &str) -> Option<&(Vec<String>, WorkloadKeys)> {
