@@ -2,44 +2,15 @@
 
 use serde_json::{Map, Value, json};
 
+use super::view::{OF_CREDENTIAL, WRITABLE};
 use super::{AdministrationRefusal, view};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::registration::RegisteredClient;
 use crate::secret::StoredSecret;
 
-/// The members of a request that are members of a record, too. Answers show them, so none of them may be a secret.
-pub(super) const WRITABLE: &[&str] = &[
-    "client_name",
-    "token_endpoint_auth_method",
-    "scope",
-    "default_scope",
-    "audiences",
-    "default_audience",
-    "introspects",
-    "subject",
-    "token_lifetime",
-    "legacy_assertions_until",
-    "metadata",
-    "may_grant",
-];
-
 /// The members that describe one credential, for a client with a single one, as in RFC 7591 §2.
 const CREDENTIAL_SHORTHAND: &[&str] = &["jwks", "jwks_uri", "spiffe_id", "token_endpoint_auth_signing_alg"];
-
-/// The same for an element of `credentials`.
-pub(super) const OF_CREDENTIAL: &[&str] = &[
-    "label",
-    "method",
-    "jwks",
-    "jwks_uri",
-    "token_endpoint_auth_signing_alg",
-    "spiffe_id",
-    "issuer",
-    "subject",
-    "claims",
-    "expires_at",
-];
 
 /// Members of an answer that a caller may send back unchanged. They have no effect; another value of `enabled` is refused.
 const READ_ONLY: &[&str] = &["client_id_issued_at", "client_secrets", "enabled"];

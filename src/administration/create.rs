@@ -7,7 +7,7 @@ use http_body_util::Full;
 
 use super::actor::Actor;
 use super::client_metadata::ClientMetadata;
-use super::entity_tag::EntityTag;
+use super::entity_tag::{self, EntityTag};
 use super::idempotency_key::{IdempotencyKey, id_of};
 use super::{AdministrationRefusal, AdministrationRefusalKind, Inner, view};
 use crate::client_id::ClientId;
@@ -139,7 +139,7 @@ impl Inner {
                 ),
             ));
         }
-        Ok(view::answer(StatusCode::OK, &view::of(&existing)?, Some(EntityTag::of(&existing, revision)?)))
+        Ok(entity_tag::answer(StatusCode::OK, &view::of(&existing)?, Some(EntityTag::of(&existing, revision)?)))
     }
 }
 

@@ -2,14 +2,17 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::IF_MATCH;
-use http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
+use http::header::{ETAG, IF_MATCH};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::{Map, Value};
 
 use super::{AdministrationRefusal, view};
 use crate::crypto::sha256;
 use crate::registration::RegisteredClient;
 use crate::store::{Revision, StoreError};
-use crate::transport::names_strongly;
+use crate::transport::{json_answer, names_strongly};
 
 /// The strong validator of a client: its revision in the store, and a digest of what an administrator sees of it.
 ///
@@ -38,8 +41,15 @@ impl EntityTag {
         let holds = conditions.any(|condition| names_strongly(condition.as_bytes(), self.0.as_bytes()));
         if holds { Ok(()) } else { Err(AdministrationRefusal::stale()) }
     }
+}
 
-    pub(super) fn into_header(self) -> HeaderValue {
-        self.0
-    }
+/// Returns an answer that no cache stores (RFC 7591 §3.2.1), with the version of the client that it shows, if it is known.
+pub(super) fn answer(
+    status: StatusCode,
+    shown: &Map<String, Value>,
+    version: Option<EntityTag>,
+) -> Response<Full<Bytes>> {
+    let mut response = json_answer(status, shown);
+    response.headers_mut().extend(version.map(|EntityTag(version)| (ETAG, version)));
+    response
 }

@@ -5,12 +5,13 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Map, Value, json};
 
-use super::entity_tag::EntityTag;
+use super::entity_tag::{self, EntityTag};
 use super::page::Page;
 use super::{AdministrationRefusal, Inner, view};
 use crate::client_id::ClientId;
 use crate::deadline;
 use crate::store::{ListedClient, StoreError};
+use crate::transport::json_answer;
 
 impl Inner {
     pub(super) async fn list(&self, query: Option<&str>) -> Result<Response<Full<Bytes>>, AdministrationRefusal> {
@@ -31,11 +32,11 @@ impl Inner {
         if let Some(last) = entries.last().filter(|_| has_more) {
             page.insert("next".to_owned(), last.client_id().as_str().into());
         }
-        Ok(view::answer(StatusCode::OK, &page, None))
+        Ok(json_answer(StatusCode::OK, &page))
     }
 
     pub(super) async fn read(&self, id: &ClientId) -> Result<Response<Full<Bytes>>, AdministrationRefusal> {
         let (client, revision) = self.load(id).await?;
-        Ok(view::answer(StatusCode::OK, &view::of(&client)?, Some(EntityTag::of(&client, revision)?)))
+        Ok(entity_tag::answer(StatusCode::OK, &view::of(&client)?, Some(EntityTag::of(&client, revision)?)))
     }
 }

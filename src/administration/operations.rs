@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::actor::Actor;
 use super::client_metadata::{ClientMetadata, check_size, credential, object, refuse_unknown, registered};
-use super::entity_tag::EntityTag;
+use super::entity_tag::{self, EntityTag};
 use super::request::Change;
 use super::{AdministrationRefusal, AdministrationRefusalKind, Inner, view};
 use crate::client_id::ClientId;
@@ -228,7 +228,7 @@ impl Inner {
             // RFC 7591 §3.2.1: 0 means that it never expires.
             body.insert("client_secret_expires_at".to_owned(), 0.into());
         }
-        Ok(view::answer(status, &body, tag))
+        Ok(entity_tag::answer(status, &body, tag))
     }
 }
 

@@ -1,17 +1,40 @@
 //! The answers: what an administrator sees of a client. It never contains a secret or a digest of one.
 
-use bytes::Bytes;
-use http::header::ETAG;
-use http::{Response, StatusCode};
-use http_body_util::Full;
 use serde_json::{Map, Value};
 
 use super::AdministrationRefusal;
-use super::client_metadata::{OF_CREDENTIAL, WRITABLE};
-use super::entity_tag::EntityTag;
 use crate::registration::{RegisteredClient, record_without_plain_secrets};
 use crate::store::StoreError;
-use crate::transport::json_answer;
+
+/// The members of a request that are members of a record, too. Answers show them, so none of them may be a secret.
+pub(super) const WRITABLE: &[&str] = &[
+    "client_name",
+    "token_endpoint_auth_method",
+    "scope",
+    "default_scope",
+    "audiences",
+    "default_audience",
+    "introspects",
+    "subject",
+    "token_lifetime",
+    "legacy_assertions_until",
+    "metadata",
+    "may_grant",
+];
+
+/// The same for an element of `credentials`.
+pub(super) const OF_CREDENTIAL: &[&str] = &[
+    "label",
+    "method",
+    "jwks",
+    "jwks_uri",
+    "token_endpoint_auth_signing_alg",
+    "spiffe_id",
+    "issuer",
+    "subject",
+    "claims",
+    "expires_at",
+];
 
 /// The members of a record that an answer repeats, in lists. A member that is added to the record later is not shown until it is
 /// added here or made writable, because it may be a secret.
@@ -62,17 +85,6 @@ fn element_of(element: Value, names: &[&[&str]]) -> Value {
 /// Returns what an administrator sees of an element of `credentials` in a record.
 pub(super) fn credential(element: Value) -> Value {
     element_of(element, SHOWN_OF_CREDENTIAL)
-}
-
-/// Returns an answer that no cache stores (RFC 7591 §3.2.1), with the version of the client that it shows.
-pub(super) fn answer(
-    status: StatusCode,
-    shown: &Map<String, Value>,
-    version: Option<EntityTag>,
-) -> Response<Full<Bytes>> {
-    let mut response = json_answer(status, shown);
-    response.headers_mut().extend(version.map(|version| (ETAG, version.into_header())));
-    response
 }
 
 #[cfg(test)]
