@@ -1,6 +1,6 @@
 //! `named!`: an enum whose variants have fixed names, for metrics, traces, logs and answers.
 
-/// Declares an enum with the name of each variant beside it, the function that returns the name, and the list of all variants.
+/// Declares an enum with the name of each variant, the function that returns the name, and the list of all variants.
 macro_rules! named {
     (
         $(#[$of_enum:meta])*

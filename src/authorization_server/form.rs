@@ -115,7 +115,7 @@ impl<'a> Form<'a> {
 
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
-/// Returns whether there is exactly one content type, and it is this one, with or without parameters.
+/// Returns whether there is exactly one content type, and it is `media_type`, with or without parameters.
 #[inline]
 pub(crate) fn is_content_type(headers: &HeaderMap, media_type: &[u8]) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes);

@@ -95,7 +95,6 @@ impl RegisteredClient {
     }
 
     /// Returns the client's secrets, including expired ones.
-    #[must_use]
     pub fn secrets(&self) -> &[RegisteredSecret] {
         &self.registration.secrets
     }
@@ -125,7 +124,6 @@ impl RegisteredClient {
     }
 
     /// Returns the credentials other than secrets, including expired ones.
-    #[must_use]
     pub fn credentials(&self) -> &[Credential] {
         self.registration.credentials.as_ref().map_or(&[], |credentials| &credentials.list)
     }
