@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::KeyRingError;
-use super::decision::{lagging, lowest_version, refuse_altered};
 use super::document::{self, Opened, PrivateKeys};
 use super::exchange::{keep_distrusts, steps_between};
 use super::keeper::{ATTEMPTS, Applied, Keeper, Local};
 use super::lifecycle::{KeyState, RingState, Step, TooEarly};
 use super::peers::Loaded;
+use super::stored_ring::{lagging, lowest_version, refuse_altered};
 use crate::clock::{at_unix_millis, millis, unix_millis};
 use crate::crypto::sha256;
 use crate::event::Outcome;

@@ -1,15 +1,15 @@
 //! The exchange of a replica with the store: it reads the ring, applies it, and reports what it has.
 
 use super::KeyRingError;
-use super::decision::{
-    foreign, is_behind, is_contested_by, is_foreign, is_lived_on, lagging, shown, why_contested, why_restored,
-};
 use super::document::{self, Opened};
 use super::history::Rank;
 use super::keeper::{Applied, Keeper, Local, NotApplied, Phase};
 use super::lifecycle::{KeyState, RingState, Step};
 use super::peers::Loaded;
 use super::status::RingStatus;
+use super::stored_ring::{
+    foreign, is_behind, is_contested_by, is_foreign, is_lived_on, lagging, shown, why_contested, why_restored,
+};
 use crate::clock::{Moment, millis, unix_millis};
 use crate::crypto::sha256;
 use crate::event::Outcome;

@@ -40,7 +40,6 @@
 //! ```
 
 mod change;
-mod decision;
 mod document;
 #[cfg(test)]
 mod document_tests;
@@ -62,6 +61,7 @@ mod peers;
 mod settings;
 mod status;
 mod store;
+mod stored_ring;
 #[cfg(test)]
 mod tests;
 

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
-use super::super::decision::{is_contested_by, is_foreign, is_lived_on, reached};
 use super::super::history::{Head, Known, Rank};
 use super::super::lifecycle::{KeyState, RingState, Waits};
+use super::super::stored_ring::{is_contested_by, is_foreign, is_lived_on, reached};
 use super::{
     Action, CACHES, CLOCKS, EVERY, LEASE, LEEWAY, LONGEST_TOKEN, Loss, MARGIN, MAX_AGE, REPLICAS, Removed, TICK, USABLE,
 };

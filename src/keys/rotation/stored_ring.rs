@@ -1,4 +1,5 @@
-//! Decisions about the stored ring: whether it was restored, whether this replica is behind, and which replicas are waited for.
+//! What a replica concludes from the stored ring: whether it was restored, whether this replica is behind, and which replicas are
+//! waited for.
 
 use super::KeyRingError;
 use super::history::{Known, Relation};
