@@ -11,6 +11,7 @@ use common::follower::{Follower, is_woken_by_each_change_of_a_client};
 use common::request::{GRANT, billing_asks};
 use common::stack::Stack;
 use common::{API, READ, at, chain, client, settings, used_credentials};
+use futures_util::FutureExt as _;
 use sqlx::Connection as _;
 use tempfile::TempDir;
 use tower_client_credentials::event::{self, Outcome};
@@ -135,6 +136,20 @@ async fn a_follower_sees_a_write_of_this_process_at_once() {
     let store = SqliteStore::open(url(&folder.path().join("a.db"))).await.unwrap();
     Follower::of(store.clone()).await.hears_at_once(&store).await;
     is_woken_by_each_change_of_a_client(&store, &store, async || true).await;
+}
+
+#[tokio::test]
+async fn creating_a_client_that_exists_wakes_no_reader() {
+    let folder = TempDir::new().unwrap();
+    let store = SqliteStore::open(url(&folder.path().join("a.db"))).await.unwrap();
+    let [billing, other] = ["billing", "other"].map(|id| client(id).register().unwrap());
+    store.create(billing.clone()).await.unwrap();
+    let mut changed = std::pin::pin!(store.changed());
+    assert!(changed.as_mut().now_or_never().is_none());
+    assert!(matches!(store.create(billing).await, Err(AdminError::Exists)));
+    assert!(changed.as_mut().now_or_never().is_none());
+    store.create(other).await.unwrap();
+    assert!(changed.now_or_never().is_some());
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ where
             }
             Err(error) => return ResponseFuture::failed(error.into()),
         };
-        let mut body = self.repeat.copy(request.body());
+        let mut body = if R::REPEATS { self.repeat.copy(request.body()) } else { None };
         if R::REPEATS && body.is_none() {
             (request, body) = keep_body(&self.repeat, request);
         }

@@ -53,3 +53,39 @@ through_arc!(ReplayLog {
         now: SystemTime
     ) -> StoreFuture<'a, Replay>;
 });
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::client_id::ClientId;
+    use crate::store::conformance::{self, Violation};
+    use crate::store::{ClientAdmin, ClientStore, MemoryStore, ReplayLog, RevocationStore};
+
+    trait Everything: ClientAdmin + RevocationStore + ReplayLog {}
+
+    impl<T: ClientAdmin + RevocationStore + ReplayLog> Everything for T {}
+
+    fn store() -> Arc<dyn Everything> {
+        Arc::new(MemoryStore::default())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_behind_a_pointer_passes_the_conformance_tests() -> Result<(), Violation> {
+        conformance::clients(|| async { store() }).await?;
+        conformance::revocations(|| async { store() }).await?;
+        conformance::client_changes(|| async { store() }).await?;
+        conformance::replay_log(|| async { store() }).await
+    }
+
+    #[tokio::test]
+    async fn a_pointer_to_all_traits_is_a_pointer_to_each_of_them() {
+        let store = store();
+        let clients: Arc<dyn ClientStore> = store.clone();
+        let admin: Arc<dyn ClientAdmin> = store;
+        assert!(clients.in_memory().is_some() && !clients.is_administered());
+        assert!(
+            admin.update(&ClientId::from_static("none"), crate::registration::RegisteredClient::edit).await.is_err()
+        );
+    }
+}

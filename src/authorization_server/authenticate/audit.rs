@@ -19,11 +19,20 @@ const EVERY: Duration = Duration::from_secs(60 * 60);
 /// The number of notices that are remembered.
 const REMEMBERED: usize = 10_000;
 
+/// What is reported once per [`EVERY`] and client.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Notice {
+    OldSecret(String),
+    DefaultAccount,
+    AudienceParameter,
+    InvalidRegistration(String),
+}
+
 #[derive(Debug)]
 pub(in crate::authorization_server) struct Audit {
     events: Option<EventSender>,
     clock: Arc<dyn Clock>,
-    told: Mutex<BoundedMap<(ClientId, String), SystemTime>>,
+    told: Mutex<BoundedMap<(ClientId, Notice), SystemTime>>,
 }
 
 impl Audit {
@@ -39,7 +48,7 @@ impl Audit {
         }
         let now = self.clock.now();
         let Some((old, newer)) = client.superseded(secret, UnixTime::at(now)) else { return };
-        if !self.is_news(client.id(), old.label(), now) {
+        if !self.is_news(client.id(), Notice::OldSecret(old.label().to_owned()), now) {
             return;
         }
         tracing::warn!(oauth.client_id = %client.id(), secret = old.label(), newer = newer.label(), "a client still uses an old secret");
@@ -64,7 +73,7 @@ impl Audit {
     /// Reports that a client authenticated as the `default` account of a namespace, which every pod has that names no
     /// other.
     pub(super) fn default_account(&self, client: &RegisteredClient, extensions: &Extensions) {
-        if !self.is_news(client.id(), "default account", self.clock.now()) {
+        if !self.is_news(client.id(), Notice::DefaultAccount, self.clock.now()) {
             return;
         }
         tracing::warn!(oauth.client_id = %client.id(), "a client authenticates as the `default` service account of a namespace, \
@@ -75,7 +84,7 @@ impl Audit {
     /// Reports that a client sent the parameter `audience`, which has no effect.
     #[cold]
     pub(in crate::authorization_server) fn ignored_audience(&self, client: &RegisteredClient, extensions: &Extensions) {
-        if !self.is_news(client.id(), "parameter audience", self.clock.now()) {
+        if !self.is_news(client.id(), Notice::AudienceParameter, self.clock.now()) {
             return;
         }
         tracing::warn!(
@@ -91,14 +100,14 @@ impl Audit {
     pub(in crate::authorization_server) fn registered(&self, client: &RegisteredClient, rules: &ClientRules) {
         let Err(error) = rules.check_stored(client) else { return };
         let reason = error.to_string();
-        if self.is_news(client.id(), &reason, self.clock.now()) {
+        if self.is_news(client.id(), Notice::InvalidRegistration(reason.clone()), self.clock.now()) {
             tracing::warn!(oauth.client_id = %client.id(), %error, "a client's registration is invalid under the settings of the server");
             self.send(Outcome::InvalidRegistration { reason }, client.id(), &Extensions::new());
         }
     }
 
-    fn is_news(&self, client: &ClientId, notice: &str, now: SystemTime) -> bool {
-        let key = (client.clone(), notice.to_owned());
+    fn is_news(&self, client: &ClientId, notice: Notice, now: SystemTime) -> bool {
+        let key = (client.clone(), notice);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = told.get(&key).is_none_or(|at| now.duration_since(*at).map_or(true, |age| age >= EVERY));
         if is_news {

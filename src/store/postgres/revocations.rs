@@ -46,8 +46,8 @@ impl PostgresStore {
     }
 
     pub(super) async fn woken(&self) {
-        let options = PgConnectOptions::clone(&self.pool.connect_options());
-        self.wake.changed(|signal| listen(options, self.renewal.clone(), signal)).await;
+        let options = || PgConnectOptions::clone(&self.pool.connect_options());
+        self.wake.changed(|signal| listen(options(), self.renewal.clone(), signal)).await;
     }
 
     pub(super) async fn add_revocation(&self, revocation: Revocation) -> Result<(), StoreError> {

@@ -46,11 +46,18 @@ impl SqliteStore {
             rows.push((client.id().as_str(), sql::json(client)?));
         }
         let rows = serde_json::to_string(&rows).map_err(StoreError::new)?;
-        self.write(async |connection| {
+        let created = self.write(async |connection| {
             check(connection, &terms.conditions).await?;
-            Ok(self.insert_some(connection, clients, rows).await?)
-        })
-        .await
+            match self.insert_some(connection, clients, rows).await? {
+                // Rolled back, since a commit would wake the readers of the feed.
+                0 => Err(AdminError::Exists),
+                created => Ok(created),
+            }
+        });
+        match created.await {
+            Err(AdminError::Exists) => Ok(0),
+            created => created,
+        }
     }
 
     async fn insert_some(
