@@ -57,9 +57,12 @@ where
             }
             Err(error) => return ResponseFuture::failed(error.into()),
         };
-        let mut body = if R::REPEATS { self.repeat.copy(request.body()) } else { None };
-        if R::REPEATS && body.is_none() {
-            (request, body) = keep_body(&self.repeat, request);
+        let mut body = None;
+        if R::REPEATS {
+            body = self.repeat.copy(request.body());
+            if body.is_none() {
+                (request, body) = keep_body(&self.repeat, request);
+            }
         }
         if body.is_some() {
             sent.save(&request);

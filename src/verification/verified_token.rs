@@ -37,7 +37,7 @@ use crate::scope::Scopes;
 ///
 /// ```compile_fail
 /// # use tower_client_credentials::VerifiedToken;
-/// let forged = VerifiedToken { token: todo!() }; // the fields are private: does not compile
+/// let forged = VerifiedToken { token: panic!() }; // the fields are private: does not compile
 /// ```
 #[derive(Clone)]
 pub struct VerifiedToken {

@@ -19,7 +19,7 @@ const EVERY: Duration = Duration::from_secs(60 * 60);
 /// The number of notices that are remembered.
 const REMEMBERED: usize = 10_000;
 
-/// What is reported once per [`EVERY`] and client.
+/// A notice, which is reported at most once per [`EVERY`] for each client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Notice {
     OldSecret(String),

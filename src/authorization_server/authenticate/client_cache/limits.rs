@@ -52,3 +52,20 @@ impl ClientCacheLimits {
         Self { entries: clients, ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::ClientCacheLimits;
+
+    #[test]
+    fn each_limit_is_set_alone() {
+        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
+        let usual = ClientCacheLimits::default();
+        assert_eq!(usual, ClientCacheLimits { found: minute, absent: minute / 12, entries: 10_000 });
+        assert_eq!(usual.found(hour), ClientCacheLimits { found: hour, ..usual });
+        assert_eq!(usual.absent(hour), ClientCacheLimits { absent: hour, ..usual });
+        assert_eq!(usual.entries(7), ClientCacheLimits { entries: 7, ..usual });
+    }
+}
