@@ -99,7 +99,6 @@ mod discovered_source;
 mod discovery;
 mod error;
 mod future;
-mod http_date;
 mod in_flight;
 #[cfg(test)]
 mod interleavings;

@@ -3,17 +3,17 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode, Uri};
 use serde::{Deserialize, Deserializer};
 
 use super::access_token::check_type;
-use super::http_date::read_http_date;
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use crate::client_authentication::Form;
 use crate::object::Object;
 use crate::quoted::quoted;
 use crate::scope::Scopes;
+use crate::transport::retry_after;
 
 /// What decides which token the issuer gives: the key of the cache, within one set of credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -144,15 +144,6 @@ fn read_error(endpoint: &Uri, status: StatusCode, response: &Response<Bytes>) ->
             TokenSourceError::of(TokenSourceErrorKind::Unavailable, format!("{endpoint} answered {status}"))
         }
         _ => invalid(format!("{endpoint} answered {status} without an OAuth error; is this the token endpoint?")),
-    }
-}
-
-/// RFC 9110 §10.2.3: seconds, or a date.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match value.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => Some(read_http_date(value)?.duration_since(now).unwrap_or_default()),
     }
 }
 

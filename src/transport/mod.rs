@@ -14,6 +14,7 @@ mod refusal_body;
 #[cfg(feature = "remote")]
 mod reqwest_client;
 mod response_body;
+mod retry_after;
 mod served_document;
 mod service_client;
 mod wraps_service;
@@ -34,6 +35,7 @@ pub(crate) use self::refusal_body::RefusalHook;
 pub(crate) use self::reqwest_client::ReqwestClient;
 pub(crate) use self::response_body::BodyEnd;
 pub use self::response_body::ResponseBody;
+pub(crate) use self::retry_after::retry_after;
 pub(crate) use self::served_document::{Document, DocumentSettings, InvalidDocument, names_strongly, without_body};
 pub(crate) use self::service_client::ServiceClient;
 pub(crate) use self::wraps_service::wraps_service;

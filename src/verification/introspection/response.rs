@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,7 +13,7 @@ use crate::clock::{UnixTime, later};
 use crate::numeric_date::NumericDate;
 use crate::object::Object;
 use crate::timing::DEFAULT_LEEWAY;
-use crate::transport::FetchError;
+use crate::transport::{FetchError, retry_after};
 use crate::verification::claims::Claims;
 use crate::verification::foreign_claims::Unique;
 use crate::verification::jws::{Header, Jws, decode};
@@ -81,12 +81,6 @@ impl NoAnswer {
     }
 }
 
-/// `Retry-After` in seconds; a date counts as absent.
-fn retry_after(response: &Response<Bytes>) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
 impl Settings {
     /// Reads the answer.
     ///
@@ -104,14 +98,14 @@ impl Settings {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Err(NoAnswer {
                 error: FetchError::status(&self.endpoint, response.status()),
                 kind: NoAnswerKind::Refused,
-                retry_after: retry_after(&response),
+                retry_after: retry_after(response.headers(), self.clock.now()),
             }),
             // A gateway may refuse a token for its text, which a caller chooses.
             StatusCode::FORBIDDEN => {
                 Err(self.about_token("it refuses this token, or the credentials of this API: 403"))
             }
             status => Err(NoAnswer {
-                retry_after: retry_after(&response),
+                retry_after: retry_after(response.headers(), self.clock.now()),
                 ..NoAnswer::new(FetchError::status(&self.endpoint, status))
             }),
         }

@@ -547,6 +547,7 @@ async fn a_failed_token_is_retried_after_a_second_or_after_retry_after_up_to_ten
         (503, &[("retry-after", " 4 ")][..], 4),
         (429, &[("retry-after", "0")][..], 1),
         (503, &[("retry-after", "86400")][..], 10),
+        (503, &[("retry-after", "Tue, 14 Nov 2023 22:13:24 GMT")][..], 4),
         (503, &[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")][..], 1),
         (503, &[("retry-after", "-1")][..], 1),
     ] {

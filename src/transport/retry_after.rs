@@ -1,13 +1,26 @@
-//! The date of an HTTP header (RFC 9110 §5.6.7) in its preferred form: `Sun, 06 Nov 1994 08:49:37 GMT`.
+//! [`retry_after`]: how long a server asks to be left alone.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::HeaderMap;
+use http::header::RETRY_AFTER;
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// Returns the time of an IMF-fixdate. Times before 1970 and the two obsolete forms are `None`.
-pub(super) fn read_http_date(text: &str) -> Option<SystemTime> {
+/// Returns the time until which the server asks to wait, from `now` on: `Retry-After` in seconds, or as a date (RFC 9110 §10.2.3).
+pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some(read_http_date(value)?.duration_since(now).unwrap_or_default()),
+    }
+}
+
+/// Returns the time of an IMF-fixdate, the preferred form (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`. Times before 1970 and the
+/// two obsolete forms are `None`.
+fn read_http_date(text: &str) -> Option<SystemTime> {
     let (_, text) = text.split_once(", ")?;
     let mut parts = text.strip_suffix(" GMT")?.split([' ', ':']);
     let mut number = |digits: usize| parts.next().filter(|part| part.len() == digits)?.parse::<u64>().ok();
@@ -34,9 +47,12 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
+    use std::time::{Duration, UNIX_EPOCH};
 
-    use super::read_http_date;
+    use http::HeaderMap;
+    use http::header::RETRY_AFTER;
+
+    use super::{read_http_date, retry_after};
 
     fn seconds(text: &str) -> Option<u64> {
         read_http_date(text).map(|time| time.duration_since(UNIX_EPOCH).unwrap().as_secs())
@@ -55,6 +71,23 @@ mod tests {
         ] {
             assert_eq!(seconds(text), Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_700);
+        for (value, expected) in [
+            ("120", Some(120)),
+            (" 4 ", Some(4)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(77)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+        ] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
+            assert_eq!(retry_after(&headers, now), expected.map(Duration::from_secs), "{value}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 
     #[test]
