@@ -6,7 +6,7 @@
 use super::AdministrationRefusal;
 use super::actor::Actor;
 use crate::quoted::{LONGEST_URL, OneLine};
-use crate::registration::{Credential, CredentialKind, RegisteredClient};
+use crate::registration::{Credential, CredentialKind, NamedWorkload, RegisteredClient};
 
 impl Actor {
     /// Checks the credentials for workloads that the client did not have before. Those that it had are not checked again, so that
@@ -47,13 +47,12 @@ fn is_at_most(new: &Credential, old: &Credential) -> bool {
 
 /// Returns why an administrator may not give a credential for this workload. `None` if it is for no workload.
 fn beyond(kind: &CredentialKind) -> Option<String> {
-    let (workload, member) = match kind {
-        CredentialKind::Spiffe(id) => (format!("`{}`", OneLine(id.as_str(), LONGEST_URL)), "spiffe_ids"),
-        CredentialKind::Platform(identity) => {
+    let (workload, member) = match kind.workload()? {
+        NamedWorkload::Spiffe(id) => (format!("`{}`", OneLine(id.as_str(), LONGEST_URL)), "spiffe_ids"),
+        NamedWorkload::Platform(identity) => {
             let [subject, issuer] = [identity.subject(), identity.issuer()].map(|text| OneLine(text, LONGEST_URL / 2));
             (format!("`{subject}` of `{issuer}`"), "platform_workloads")
         }
-        CredentialKind::Keys(_) | CredentialKind::KeysUrl(_) | CredentialKind::Secret(_) => return None,
     };
     Some(format!(
         "the workload {workload} is not in the `may_grant` of the administrator, so it can give no client a credential for it; have \

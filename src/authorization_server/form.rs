@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::error::{Fault, TokenError};
 use crate::quoted::quoted;
+use crate::registration::ClientAuthMethod;
 
 /// The parameters of a request. Each name occurs once, except those that may repeat. A parameter without a value counts
 /// as omitted (RFC 6749 §3.2).
@@ -56,13 +57,11 @@ pub(super) fn check_form_post(head: &Parts) -> Result<(), TokenError> {
 pub(super) fn check_query(query: Option<&str>) -> Result<(), TokenError> {
     let pairs = query.into_iter().flat_map(|query| query.split('&'));
     let mut names = pairs.filter_map(|pair| component(pair, |byte| byte == b'=')).map(|(name, _)| name);
-    if names.any(|name| CREDENTIALS.contains(&&*name)) {
+    if names.any(|name| ClientAuthMethod::PARAMETERS.contains(&&*name)) {
         return Err(Fault::QUERY.into());
     }
     Ok(())
 }
-
-const CREDENTIALS: [&str; 2] = ["client_secret", "client_assertion"];
 
 impl<'a> Form<'a> {
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, TokenError> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error_path::at;
-use super::{CredentialKind, SpiffeId};
+use super::{CredentialKind, NamedWorkload, SpiffeId};
 use crate::object::Object;
 use crate::quoted::{LONGEST_URL, OneLine};
 
@@ -46,11 +46,10 @@ impl GrantedWorkloads {
 
     /// Returns whether a credential of this kind is for a listed workload, or for no workload.
     pub(super) fn allow(&self, kind: &CredentialKind) -> bool {
-        match kind {
-            CredentialKind::Spiffe(id) => self.allow_spiffe_id(id),
-            CredentialKind::Platform(identity) => self.allow_subject(identity.issuer(), identity.subject()),
-            CredentialKind::Keys(_) | CredentialKind::KeysUrl(_) | CredentialKind::Secret(_) => true,
-        }
+        kind.workload().is_none_or(|workload| match workload {
+            NamedWorkload::Spiffe(id) => self.allow_spiffe_id(id),
+            NamedWorkload::Platform(identity) => self.allow_subject(identity.issuer(), identity.subject()),
+        })
     }
 
     /// Returns whether the ID, or everything that the pattern matches, is listed.

@@ -38,6 +38,9 @@ named! {
 }
 
 impl ClientAuthMethod {
+    /// The parameters of a form that contain credentials. A request has at most one of them, and none in its query.
+    pub(crate) const PARAMETERS: [&'static str; 2] = ["client_secret", "client_assertion"];
+
     /// Returns whether the client sends one of its secrets.
     pub(crate) const fn is_secret(self) -> bool {
         matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{CredentialKind, RegisteredClient, SpiffeId};
+use super::{NamedWorkload, RegisteredClient, SpiffeId};
 use crate::crypto::sha256;
 
 /// The workload that a credential is for, as the index of a [`ClientStore`](crate::ClientStore) names it: a digest of 32 bytes of the
@@ -75,10 +75,11 @@ impl RegisteredClient {
     /// stores them with the client, for [`ClientStore::find_by_workload`](crate::ClientStore::find_by_workload).
     #[must_use]
     pub fn workload_keys(&self) -> Vec<WorkloadKey> {
-        let keys = self.credentials().iter().filter_map(|credential| match credential.kind() {
-            CredentialKind::Platform(identity) => Some(WorkloadKey::platform(identity.issuer(), identity.subject())),
-            CredentialKind::Spiffe(id) => Some(WorkloadKey::spiffe(id)),
-            CredentialKind::Keys(_) | CredentialKind::KeysUrl(_) | CredentialKind::Secret(_) => None,
+        let keys = self.credentials().iter().filter_map(|credential| {
+            Some(match credential.kind().workload()? {
+                NamedWorkload::Platform(identity) => WorkloadKey::platform(identity.issuer(), identity.subject()),
+                NamedWorkload::Spiffe(id) => WorkloadKey::spiffe(id),
+            })
         });
         let mut keys: Vec<_> = keys.collect();
         keys.sort_unstable();

@@ -1,7 +1,7 @@
 //! Client authentication (RFC 6749 §2.3): [`Credentials`] → [`AuthenticatedClient`].
 //!
-//! A new method is a module here, and an arm in each function of this file; its name is in `registration/method.rs`, and what a client
-//! registers for it in `registration/credential/kind/`.
+//! A new method is a module here, and an arm in each function of this file; its name and its parameter are in `registration/method.rs`,
+//! and what a client registers for it in `registration/credential/kind/`.
 //!
 //! A request authenticates with exactly one method, and only with one that its client is registered for. Each kind of
 //! credentials has an authenticator of its own, in a module of its own. On any failure the caller gets the same
@@ -58,7 +58,7 @@ impl Credentials {
     pub(in crate::authorization_server) fn read(headers: &HeaderMap, form: &Form<'_>) -> Result<Self, TokenError> {
         let mut headers = headers.get_all(AUTHORIZATION).iter();
         let header = headers.next();
-        let in_body = ["client_secret", "client_assertion"].map(|name| form.get(name));
+        let in_body = ClientAuthMethod::PARAMETERS.map(|name| form.get(name));
         let methods = headers.count() + usize::from(header.is_some()) + in_body.iter().flatten().count();
         match (header, in_body) {
             _ if methods > 1 => Err(Fault::TWO_METHODS.into()),

@@ -41,7 +41,22 @@ pub(crate) enum CredentialKind {
     Spiffe(SpiffeId),
 }
 
+/// A workload that a credential names.
+pub(crate) enum NamedWorkload<'a> {
+    Platform(&'a PlatformIdentity),
+    Spiffe(&'a SpiffeId),
+}
+
 impl CredentialKind {
+    /// Returns the workload that such a credential is for. `None` if it is for no workload.
+    pub(crate) fn workload(&self) -> Option<NamedWorkload<'_>> {
+        match self {
+            Self::Platform(identity) => Some(NamedWorkload::Platform(identity)),
+            Self::Spiffe(id) => Some(NamedWorkload::Spiffe(id)),
+            Self::Keys(_) | Self::KeysUrl(_) | Self::Secret(_) => None,
+        }
+    }
+
     /// Returns the method by which a client with such a credential authenticates.
     pub(super) fn method(&self) -> ClientAuthMethod {
         match self {
