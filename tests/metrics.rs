@@ -241,6 +241,19 @@ fn tokens_with_random_key_names_that_get_503_have_their_own_counter() {
 }
 
 #[test]
+fn a_name_that_the_last_key_set_lacks_is_counted_when_it_gets_503() {
+    let recorded = recorded(async {
+        let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(Site(Some(keys().await))).clock(clock());
+        let verifier = issuer.jwks_url("https://auth.example.com/jwks").unwrap().connect().await.unwrap();
+        let layer = BearerAuthLayer::new(verifier);
+        let token = format!("Bearer {}", good().header("kid", "attacker").sign());
+        // The set was fetched for this request. The token of the next one may be newer than the set.
+        assert_eq!((show(&layer, &token).await, show(&layer, &token).await), (401, 503));
+    });
+    assert_is(&recorded, "unknown_key_unavailable_total source=https://auth.example.com/jwks", 1.0);
+}
+
+#[test]
 fn the_age_of_the_revocation_view_is_reported() {
     let recorded = recorded(async { Revocations::follow(MemoryStore::default()).clock(clock()).await.unwrap() });
     let now = f64::from(u32::try_from(NOW).unwrap());

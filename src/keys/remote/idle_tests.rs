@@ -1,6 +1,7 @@
 //! Sets that are refreshed only while they are used, in simulated time.
 
 use http::Uri;
+use tokio::sync::watch;
 
 use super::tests::*;
 use super::{KeySource, Place, Policy, RemoteKeys};
@@ -9,6 +10,12 @@ use crate::transport::Limits;
 use crate::uri::PlainHttp;
 
 fn set(site: &Site) -> RemoteKeys {
+    let keys = new_set(site, Some(HOUR));
+    keys.keep_fresh();
+    keys
+}
+
+fn new_set(site: &Site, refreshed_after_use: Option<Duration>) -> RemoteKeys {
     let source = KeySource {
         client: Arc::new(site.clone()),
         place: Place::OfClient(Uri::from_static(KEYS)),
@@ -17,10 +24,8 @@ fn set(site: &Site) -> RemoteKeys {
         plain_http: PlainHttp::Loopback,
         known: Mutex::default(),
     };
-    let policy = Policy { most_fresh: 10 * MINUTE, oldest: HOUR, refreshed_after_use: Some(HOUR), ..Policy::default() };
-    let keys = RemoteKeys::new(source, policy, Arc::new(Wall(Instant::now())), Arc::new(SystemRandom));
-    keys.keep_fresh();
-    keys
+    let policy = Policy { most_fresh: 10 * MINUTE, oldest: HOUR, refreshed_after_use, ..Policy::default() };
+    RemoteKeys::new(source, policy, Arc::new(Wall(Instant::now())), Arc::new(SystemRandom))
 }
 
 /// Does what a request with an assertion does, and returns whether the key was found.
@@ -43,6 +48,36 @@ fn a_set_that_is_named_and_never_used_is_fetched_once() {
         assert!(request(&keys, &ring).await);
         sleep(10 * HOUR).await;
         assert_eq!(site.fetches(), 1);
+    });
+}
+
+#[test]
+fn a_set_that_is_fresh_is_used_without_another_fetch() {
+    in_time(async {
+        let ring = ring();
+        let site = Site::of(&ring);
+        let keys = set(&site);
+        for _ in 0..3 {
+            assert!(request(&keys, &ring).await);
+        }
+        assert_eq!(site.fetches(), 1);
+    });
+}
+
+#[test]
+fn a_set_that_is_told_of_a_change_is_fetched_before_it_is_due() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let keys = new_set(&site, None);
+        let (change, changes) = watch::channel(());
+        keys.follow(changes);
+        assert!(request(&keys, &old).await);
+        site.publish(&new);
+        change.send(()).unwrap();
+        sleep(SECOND).await;
+        assert_eq!(site.fetches(), 2);
+        assert!(keys.find(new.signing_key().key_id(), "ES256").is_ok());
     });
 }
 
