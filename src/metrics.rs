@@ -186,10 +186,12 @@ impl TokenRequestTiming {
     pub(crate) fn finish(&self, _: &'static str) {}
 }
 
-/// Creates the histograms of token requests, so that they exist from the start.
-pub(crate) fn expect_token_requests() {
+/// Creates the histograms of token requests with these methods, so that they exist from the start.
+pub(crate) fn expect_token_requests(methods: &[&'static str]) {
+    #[cfg(not(feature = "metrics"))]
+    let _ = methods;
     #[cfg(feature = "metrics")]
-    for method in ["client_secret_basic", "client_secret_post", "assertion", NO_METHOD] {
+    for &method in methods.iter().chain([&NO_METHOD]) {
         for outcome in ["done", "refused", "unavailable"] {
             recorder::create_histogram(TOKEN_REQUEST_DURATION, &[("method", method), ("outcome", outcome)]);
         }

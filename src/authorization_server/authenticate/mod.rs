@@ -46,6 +46,10 @@ pub(in crate::authorization_server) enum Credentials {
 }
 
 impl Credentials {
+    /// Every kind, for metrics.
+    pub(in crate::authorization_server) const KINDS: [&'static str; 3] =
+        [ClientAuthMethod::ClientSecretBasic.name(), ClientAuthMethod::ClientSecretPost.name(), "assertion"];
+
     /// Returns the kind, for metrics.
     pub(in crate::authorization_server) fn kind(&self) -> &'static str {
         match self {

@@ -7,8 +7,8 @@ use http::HeaderValue;
 
 use super::{AuthorizationServerBuilder, cores};
 use crate::authorization_server::authenticate::{
-    AssertionAuthenticator, AssertionContext, Audit, Authenticator, ClientCache, OnRead, SecretAuthenticator,
-    SlowChecks, Throttle, UnknownClient,
+    AssertionAuthenticator, AssertionContext, Audit, Authenticator, ClientCache, Credentials, OnRead,
+    SecretAuthenticator, SlowChecks, Throttle, UnknownClient,
 };
 use crate::authorization_server::config_error::ConfigError;
 use crate::authorization_server::documents::Documents;
@@ -58,7 +58,7 @@ impl AuthorizationServerBuilder {
             revocations.report_losses_to(events);
         }
         if endpoints.token.is_some() {
-            metrics::expect_token_requests();
+            metrics::expect_token_requests(&Credentials::KINDS);
         }
         let token_endpoint = endpoints.token.as_ref().map(|path| format!("{base_url}{path}"));
         let authenticator = self.authenticator(&issuer, token_endpoint)?;
