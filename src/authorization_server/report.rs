@@ -11,14 +11,14 @@ use crate::event::{Event, EventSender, Outcome};
 use crate::{metrics, telemetry};
 
 #[derive(Debug)]
-pub(in crate::authorization_server) struct Reporter {
-    pub(in crate::authorization_server) events: Option<EventSender>,
-    pub(in crate::authorization_server) clock: Arc<dyn Clock>,
+pub(crate) struct Reporter {
+    pub(crate) events: Option<EventSender>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Reporter {
     /// Reports that an endpoint did what a client requested. `outcome` is called only if something records it.
-    pub(in crate::authorization_server) fn done(
+    pub(crate) fn done(
         &self,
         endpoint: &'static str,
         extensions: &Extensions,
@@ -32,12 +32,7 @@ impl Reporter {
     }
 
     /// Reports that an endpoint refused a request, or could not answer it.
-    pub(in crate::authorization_server) fn failed(
-        &self,
-        endpoint: &'static str,
-        extensions: &Extensions,
-        error: &TokenError,
-    ) {
+    pub(crate) fn failed(&self, endpoint: &'static str, extensions: &Extensions, error: &TokenError) {
         let source = std::error::Error::source(error);
         let code = error.kind().code();
         telemetry::decided(error.client_id(), Some(code));

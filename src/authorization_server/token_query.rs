@@ -7,13 +7,13 @@ use super::error::{Fault, TokenError};
 use super::form::Form;
 
 /// A well-formed request with a token that was not checked yet.
-pub(in crate::authorization_server) struct TokenQuery {
-    pub(in crate::authorization_server) credentials: Credentials,
-    pub(in crate::authorization_server) token: String,
+pub(crate) struct TokenQuery {
+    pub(crate) credentials: Credentials,
+    pub(crate) token: String,
 }
 
 impl TokenQuery {
-    pub(in crate::authorization_server) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, TokenError> {
+    pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, TokenError> {
         let form = Form::parse(body)?;
         let credentials = Credentials::read(headers, &form)?;
         let token = form.get("token").ok_or(Fault::NO_TOKEN)?.to_owned();

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_path_to_error::{Path, Segment};
 
 /// Prefixes an error with the path of its member.
-pub(in crate::registration) fn at<T, E: fmt::Display>(path: &str, result: Result<T, E>) -> Result<T, String> {
+pub(crate) fn at<T, E: fmt::Display>(path: &str, result: Result<T, E>) -> Result<T, String> {
     result.map_err(|error| format!("{path}: {error}"))
 }
 

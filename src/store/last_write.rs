@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use crate::sync::lock;
 
 /// How many writes are remembered. With one more, the reader reads the whole feed again, as after a loss.
-pub(in crate::store) const MAX_UNREAD: usize = 10_000;
+pub(crate) const MAX_UNREAD: usize = 10_000;
 
 /// The writes that the store acknowledged to this process, each until a reader has seen that it is still there.
 ///
@@ -14,7 +14,7 @@ pub(in crate::store) const MAX_UNREAD: usize = 10_000;
 /// has everything that a reader has received. Each write is checked: the store may have the first and the last of them, but
 /// not those in between.
 #[derive(Debug)]
-pub(in crate::store) struct LastWrites<W>(Mutex<Unread<W>>);
+pub(crate) struct LastWrites<W>(Mutex<Unread<W>>);
 
 #[derive(Debug)]
 struct Unread<W> {
@@ -27,10 +27,10 @@ struct Unread<W> {
 
 /// The writes that a reader checks.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct ToCheck<W> {
-    pub(in crate::store) writes: Vec<W>,
+pub(crate) struct ToCheck<W> {
+    pub(crate) writes: Vec<W>,
     /// Whether there were more, which are no longer remembered.
-    pub(in crate::store) is_incomplete: bool,
+    pub(crate) is_incomplete: bool,
     end: u64,
 }
 
@@ -47,7 +47,7 @@ impl<W> Default for ToCheck<W> {
 }
 
 impl<W: Clone + PartialEq> LastWrites<W> {
-    pub(in crate::store) fn acknowledged(&self, write: W) {
+    pub(crate) fn acknowledged(&self, write: W) {
         let mut unread = lock(&self.0);
         if unread.writes.back() == Some(&write) {
             return;
@@ -61,7 +61,7 @@ impl<W: Clone + PartialEq> LastWrites<W> {
         unread.writes.push_back(write);
     }
 
-    pub(in crate::store) fn get(&self) -> ToCheck<W> {
+    pub(crate) fn get(&self) -> ToCheck<W> {
         let unread = lock(&self.0);
         ToCheck {
             writes: unread.writes.iter().cloned().collect(),
@@ -72,7 +72,7 @@ impl<W: Clone + PartialEq> LastWrites<W> {
 
     /// Removes these writes, and no later ones. Call it when the reader has its answer, not before: an answer that reports a
     /// loss is given once.
-    pub(in crate::store) fn checked(&self, writes: &ToCheck<W>) {
+    pub(crate) fn checked(&self, writes: &ToCheck<W>) {
         let mut unread = lock(&self.0);
         while unread.before < writes.end && unread.writes.pop_front().is_some() {
             unread.before += 1;
@@ -88,7 +88,7 @@ impl<W> Unread<W> {
 }
 
 /// The sign of a loss if the writes to check are [incomplete](ToCheck::is_incomplete).
-pub(in crate::store) const TOO_MANY: &str = "this process wrote more than 10000 changes since it last read the feed, so it \
+pub(crate) const TOO_MANY: &str = "this process wrote more than 10000 changes since it last read the feed, so it \
     cannot check whether they were lost; it reads the feed again from the start";
 
 #[cfg(test)]

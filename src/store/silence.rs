@@ -24,7 +24,7 @@ const SUSPICIOUS: Duration = Duration::from_secs(2);
 
 /// The silence of one connection.
 #[derive(Debug)]
-pub(in crate::store) struct Silence {
+pub(crate) struct Silence {
     since: Mutex<Instant>,
     reason: Notify,
 }
@@ -37,19 +37,19 @@ impl Default for Silence {
 
 impl Silence {
     /// Records a notification, an answer, or a new connection.
-    pub(in crate::store) fn end(&self) {
+    pub(crate) fn end(&self) {
         *lock(&self.since) = Instant::now();
     }
 
     /// Records that a poll found changes or failed.
-    pub(in crate::store) fn suspect(&self) {
+    pub(crate) fn suspect(&self) {
         if lock(&self.since).elapsed() >= SUSPICIOUS {
             self.reason.notify_one();
         }
     }
 
     /// Waits for the next notification. Returns `None` when the connection must be tested first.
-    pub(in crate::store) async fn next<T>(&self, notification: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn next<T>(&self, notification: impl Future<Output = T>) -> Option<T> {
         let (mut notification, mut reason) = (pin!(notification), pin!(self.reason.notified()));
         let either = poll_fn(|cx| match notification.as_mut().poll(cx) {
             Poll::Ready(next) => Poll::Ready(Some(next)),

@@ -29,14 +29,14 @@ enum Notice {
 }
 
 #[derive(Debug)]
-pub(in crate::authorization_server) struct Audit {
+pub(crate) struct Audit {
     events: Option<EventSender>,
     clock: Arc<dyn Clock>,
     told: Mutex<BoundedMap<(ClientId, Notice), SystemTime>>,
 }
 
 impl Audit {
-    pub(in crate::authorization_server) fn new(events: Option<EventSender>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(events: Option<EventSender>, clock: Arc<dyn Clock>) -> Self {
         Self { events, clock, told: Mutex::new(BoundedMap::new(REMEMBERED)) }
     }
 
@@ -83,7 +83,7 @@ impl Audit {
 
     /// Reports that a client sent the parameter `audience`, which has no effect.
     #[cold]
-    pub(in crate::authorization_server) fn ignored_audience(&self, client: &RegisteredClient, extensions: &Extensions) {
+    pub(crate) fn ignored_audience(&self, client: &RegisteredClient, extensions: &Extensions) {
         if !self.is_news(client.id(), Notice::AudienceParameter, self.clock.now()) {
             return;
         }
@@ -97,7 +97,7 @@ impl Audit {
 
     /// Reports a client from a store that does not validate its clients, if it is invalid under the settings of the
     /// server.
-    pub(in crate::authorization_server) fn registered(&self, client: &RegisteredClient, rules: &ClientRules) {
+    pub(crate) fn registered(&self, client: &RegisteredClient, rules: &ClientRules) {
         let Err(error) = rules.check_stored(client) else { return };
         let reason = error.to_string();
         if self.is_news(client.id(), Notice::InvalidRegistration(reason.clone()), self.clock.now()) {

@@ -10,7 +10,7 @@ use crate::text::Text;
 
 /// A client that was authenticated. Only an authenticator in this folder creates one.
 #[derive(Clone, Debug)]
-pub(in crate::authorization_server) struct AuthenticatedClient {
+pub(crate) struct AuthenticatedClient {
     client: Arc<RegisteredClient>,
     /// The time at which the client store had the client in this state.
     as_of: SystemTime,
@@ -44,12 +44,12 @@ impl AuthenticatedClient {
         Self { client, as_of, used }
     }
 
-    pub(in crate::authorization_server) fn as_of(&self) -> SystemTime {
+    pub(crate) fn as_of(&self) -> SystemTime {
         self.as_of
     }
 
     /// Returns the method by which the client authenticated.
-    pub(in crate::authorization_server) fn method(&self) -> ClientAuthMethod {
+    pub(crate) fn method(&self) -> ClientAuthMethod {
         match self.used {
             UsedCredential::Secret(_) => self.client.authentication(),
             UsedCredential::Other(at) => {
@@ -60,7 +60,7 @@ impl AuthenticatedClient {
     }
 
     /// Returns the label of the credential by which the client authenticated.
-    pub(in crate::authorization_server) fn credential(&self) -> &str {
+    pub(crate) fn credential(&self) -> &str {
         self.label().map_or("", |label| label)
     }
 
@@ -72,7 +72,7 @@ impl AuthenticatedClient {
     }
 
     /// Returns method and label for an event.
-    pub(in crate::authorization_server) fn used(&self) -> event::UsedCredential {
+    pub(crate) fn used(&self) -> event::UsedCredential {
         event::UsedCredential::new(self.method().name(), self.label().cloned().unwrap_or(Text::Literal("")))
     }
 }

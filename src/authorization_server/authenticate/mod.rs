@@ -17,22 +17,20 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use self::assertion::AssertionCredentials;
-pub(in crate::authorization_server) use self::assertion::{AssertionAuthenticator, AssertionContext};
+pub(crate) use self::assertion::{AssertionAuthenticator, AssertionContext};
 pub use self::assertion::{
     AssertionRule, CheckedRule, ClientAssertions, InvalidAssertion, PlatformIssuer, RuleResult, TrustDomain,
 };
-pub(in crate::authorization_server) use self::audit::Audit;
-pub(in crate::authorization_server) use self::authenticated::AuthenticatedClient;
+pub(crate) use self::audit::Audit;
+pub(crate) use self::authenticated::AuthenticatedClient;
 use self::authenticated::UsedCredential;
 pub use self::client_cache::ClientCacheLimits;
 use self::client_cache::WorkloadClients;
-pub(in crate::authorization_server) use self::client_cache::{Answer, Basis, ClientCache, OnRead};
+pub(crate) use self::client_cache::{Answer, Basis, ClientCache, OnRead};
 pub use self::secret::AttemptLimits;
 #[cfg(feature = "legacy_hashes")]
-pub(in crate::authorization_server) use self::secret::Upgrades;
-pub(in crate::authorization_server) use self::secret::{
-    CheckPlace, SecretAuthenticator, SlowChecks, Throttle, UnknownClient,
-};
+pub(crate) use self::secret::Upgrades;
+pub(crate) use self::secret::{CheckPlace, SecretAuthenticator, SlowChecks, Throttle, UnknownClient};
 use self::secret::{SecretCredentials, basic, post};
 use super::error::{Fault, TokenError};
 use super::form::Form;
@@ -40,18 +38,18 @@ use super::head::Head;
 use crate::registration::ClientAuthMethod;
 
 /// The credentials of a request, by kind: well-formed, but not yet checked.
-pub(in crate::authorization_server) enum Credentials {
+pub(crate) enum Credentials {
     Secret(SecretCredentials),
     Assertion(AssertionCredentials),
 }
 
 impl Credentials {
     /// Every kind, for metrics.
-    pub(in crate::authorization_server) const KINDS: [&'static str; 3] =
+    pub(crate) const KINDS: [&'static str; 3] =
         [ClientAuthMethod::ClientSecretBasic.name(), ClientAuthMethod::ClientSecretPost.name(), "assertion"];
 
     /// Returns the kind, for metrics.
-    pub(in crate::authorization_server) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Secret(secret) => secret.method(),
             Self::Assertion(_) => "assertion",
@@ -59,7 +57,7 @@ impl Credentials {
     }
 
     /// Reads the credentials of the one method by which the request authenticates.
-    pub(in crate::authorization_server) fn read(headers: &HeaderMap, form: &Form<'_>) -> Result<Self, TokenError> {
+    pub(crate) fn read(headers: &HeaderMap, form: &Form<'_>) -> Result<Self, TokenError> {
         let mut headers = headers.get_all(AUTHORIZATION).iter();
         let header = headers.next();
         let in_body = ClientAuthMethod::PARAMETERS.map(|name| form.get(name));
@@ -76,23 +74,23 @@ impl Credentials {
 
 /// The authenticators of the server, one for each kind of credentials.
 #[derive(Debug)]
-pub(in crate::authorization_server) struct Authenticator {
-    pub(in crate::authorization_server) secret: SecretAuthenticator,
+pub(crate) struct Authenticator {
+    pub(crate) secret: SecretAuthenticator,
     /// `None` if the server accepts no assertions.
-    pub(in crate::authorization_server) assertion: Option<AssertionAuthenticator>,
+    pub(crate) assertion: Option<AssertionAuthenticator>,
 }
 
 impl Authenticator {
     /// Returns the methods by which a client of this server can authenticate, in the order in which the metadata lists
     /// them.
-    pub(in crate::authorization_server) fn methods(&self) -> Vec<ClientAuthMethod> {
+    pub(crate) fn methods(&self) -> Vec<ClientAuthMethod> {
         let secret = [ClientAuthMethod::ClientSecretBasic, ClientAuthMethod::ClientSecretPost];
         let assertion = self.assertion.iter().flat_map(AssertionAuthenticator::methods);
         secret.into_iter().chain(assertion).collect()
     }
 
     /// Authenticates the client of the request with this `head`.
-    pub(in crate::authorization_server) async fn authenticate(
+    pub(crate) async fn authenticate(
         &self,
         credentials: &Credentials,
         head: &Head,
@@ -108,5 +106,5 @@ impl Authenticator {
     }
 }
 
-pub(in crate::authorization_server) const NO_ASSERTIONS: &str =
+pub(crate) const NO_ASSERTIONS: &str =
     "the server accepts no client assertions; enable them with AuthorizationServerBuilder::client_assertions";

@@ -27,12 +27,12 @@ const USUAL_PAYLOAD: usize = 512;
 
 /// Signs tokens for grants.
 #[derive(Clone, Debug)]
-pub(in crate::authorization_server) struct Minter {
-    pub(in crate::authorization_server) issuer: Issuer,
-    pub(in crate::authorization_server) keys: KeyRing,
-    pub(in crate::authorization_server) clock: Arc<dyn Clock>,
-    pub(in crate::authorization_server) random: Arc<dyn Random>,
-    pub(in crate::authorization_server) revocations: Option<Revocations>,
+pub(crate) struct Minter {
+    pub(crate) issuer: Issuer,
+    pub(crate) keys: KeyRing,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) revocations: Option<Revocations>,
 }
 
 /// A signed token. Only [`Minter::mint`] creates one. Its text is a credential, so it has no `Debug`, and cannot be
@@ -107,7 +107,7 @@ enum TokenText {
 
 impl Minter {
     /// Returns what recognizes the tokens that this server signed.
-    pub(in crate::authorization_server) fn issued_tokens(&self) -> IssuedTokens {
+    pub(crate) fn issued_tokens(&self) -> IssuedTokens {
         IssuedTokens::new(self.issuer.clone(), self.keys.clone())
     }
 
@@ -159,10 +159,7 @@ impl Minter {
 
     /// Checks a key whose signature took a while: it may have been removed from the ring in the meantime, for example because it
     /// leaked.
-    pub(in crate::authorization_server) fn check_still_trusted(
-        keys: &KeyRing,
-        key: &VerifyingKey,
-    ) -> Result<(), TokenError> {
+    pub(crate) fn check_still_trusted(keys: &KeyRing, key: &VerifyingKey) -> Result<(), TokenError> {
         if keys.current().accepts(key) {
             return Ok(());
         }

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::authorization_server::error::{Fault, TokenError};
 
 #[derive(Debug)]
-pub(in crate::authorization_server) struct TokenQueue {
+pub(crate) struct TokenQueue {
     /// One permit for each grant that is being signed, and one for each that waits.
     places: Semaphore,
     served: Semaphore,
@@ -26,7 +26,7 @@ pub(super) struct Turn<'a> {
 }
 
 impl TokenQueue {
-    pub(in crate::authorization_server) fn new(at_once: usize, waiting: usize) -> Self {
+    pub(crate) fn new(at_once: usize, waiting: usize) -> Self {
         let places = at_once.saturating_add(waiting).min(Semaphore::MAX_PERMITS);
         Self { places: Semaphore::new(places), served: Semaphore::new(at_once.min(places)) }
     }

@@ -37,7 +37,7 @@ impl<'a> TokenRequest<'a> {
 
 /// Returns whether a form at the token path is for the wrapped service: it names another grant, and nowhere
 /// `client_credentials`.
-pub(in crate::authorization_server) fn is_another_grant(body: &[u8]) -> bool {
+pub(crate) fn is_another_grant(body: &[u8]) -> bool {
     serde_urlencoded::from_bytes::<GrantTypes>(body).is_ok_and(|grants| grants.are_others)
 }
 

@@ -21,7 +21,7 @@ const PLACES: usize = 8_192;
 const MAX_KEPT_BYTES: usize = 2_048;
 
 /// The most recently issued tokens, by grant.
-pub(in crate::authorization_server) struct ReusedTokens {
+pub(crate) struct ReusedTokens {
     /// The part of a token's lifetime in which it is reused, in percent.
     percent: u64,
     /// Randomly keyed, so that no one can choose grants with the same slot.
@@ -59,7 +59,7 @@ struct Kept {
 }
 
 impl ReusedTokens {
-    pub(in crate::authorization_server) fn new(percent: u8) -> Self {
+    pub(crate) fn new(percent: u8) -> Self {
         Self { percent: percent.into(), hasher: RandomState::new(), places: Striped::default() }
     }
 

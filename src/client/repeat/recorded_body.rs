@@ -23,7 +23,7 @@ pub struct Replay<B> {
 }
 
 impl<B> Replay<B> {
-    pub(in crate::client) fn new(wrap: fn(ReplayBody<B>) -> B) -> Self {
+    pub(crate) fn new(wrap: fn(ReplayBody<B>) -> B) -> Self {
         Self { wrap }
     }
 }

@@ -19,7 +19,7 @@ use super::{Flight, Outcome, Siblings, Tokens};
 use crate::clock::Moment;
 
 /// The tokens of one key: of the same issuer, client and credential, for the same resources, scopes and parameters.
-pub(in super::super) struct Entry {
+pub(crate) struct Entry {
     pub(super) client: Arc<IssuerClient>,
     pub(super) siblings: Weak<dyn Siblings>,
     pub(super) query: TokenQuery,

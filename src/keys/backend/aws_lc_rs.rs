@@ -13,14 +13,14 @@ use zeroize::Zeroizing;
 use super::{KeyError, KeyType, Pkcs8, PublicNumbers, key_error, uncompressed};
 use crate::keys::{Algorithm, HmacAlgorithm};
 
-pub(in crate::keys) enum KeyPair {
+pub(crate) enum KeyPair {
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
     Rsa(RsaKeyPair),
 }
 
 impl KeyPair {
-    pub(in crate::keys) fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
+    pub(crate) fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
         let pair = match algorithm {
             Algorithm::ES256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map(Self::Ecdsa),
             Algorithm::ES384 => EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).map(Self::Ecdsa),
@@ -30,7 +30,7 @@ impl KeyPair {
         pair.map_err(|_| KeyError::backend("aws-lc-rs cannot generate a key"))
     }
 
-    pub(in crate::keys) fn from_pkcs8(key: &Pkcs8) -> Result<Self, KeyError> {
+    pub(crate) fn from_pkcs8(key: &Pkcs8) -> Result<Self, KeyError> {
         match key.key_type {
             KeyType::P256 => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key.der).map(Self::Ecdsa),
             KeyType::P384 => EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, &key.der).map(Self::Ecdsa),
@@ -41,7 +41,7 @@ impl KeyPair {
     }
 
     /// Returns the private key as PKCS#8, version 1, which every reader supports.
-    pub(in crate::keys) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    pub(crate) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let wiped = |der: &[u8]| Zeroizing::new(der.to_vec());
         match self {
             Self::Ecdsa(pair) => pair.to_pkcs8v1().map(|der| wiped(der.as_ref())),
@@ -51,7 +51,7 @@ impl KeyPair {
         .map_err(|_| KeyError::backend("aws-lc-rs cannot encode the private key"))
     }
 
-    pub(in crate::keys) fn public_numbers(&self) -> PublicNumbers {
+    pub(crate) fn public_numbers(&self) -> PublicNumbers {
         match self {
             Self::Ecdsa(pair) => PublicNumbers::of_key(pair.public_key().as_ref()),
             Self::Ed25519(pair) => PublicNumbers::Ed25519 { x: pair.public_key().as_ref().into() },
@@ -62,7 +62,7 @@ impl KeyPair {
         }
     }
 
-    pub(in crate::keys) fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::Ecdsa(pair) => Some(pair.sign(&SystemRandom::new(), message).ok()?.as_ref().into()),
             Self::Ed25519(pair) => Some(pair.try_sign(message).ok()?.as_ref().into()),
@@ -85,11 +85,11 @@ fn rsa_encoding(algorithm: Algorithm) -> Option<&'static dyn RsaEncoding> {
     }
 }
 
-pub(in crate::keys) struct PublicKey(ParsedPublicKey);
+pub(crate) struct PublicKey(ParsedPublicKey);
 
 impl PublicKey {
     /// Returns `None` if the numbers are not a valid key of the algorithm's type.
-    pub(in crate::keys) fn parse(numbers: &PublicNumbers, algorithm: Algorithm) -> Option<Self> {
+    pub(crate) fn parse(numbers: &PublicNumbers, algorithm: Algorithm) -> Option<Self> {
         let parsed = match (numbers, algorithm) {
             (PublicNumbers::P256 { x, y }, Algorithm::ES256) => {
                 ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, uncompressed(x, y))
@@ -106,7 +106,7 @@ impl PublicKey {
         parsed.ok().map(Self)
     }
 
-    pub(in crate::keys) fn verifies(&self, _: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verifies(&self, _: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         self.0.verify_sig(message, signature).is_ok()
     }
 }
@@ -122,11 +122,11 @@ fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
 }
 
 /// HMAC with a shared secret.
-pub(in crate::keys) struct HmacKey(hmac::Key);
+pub(crate) struct HmacKey(hmac::Key);
 
 impl HmacKey {
     /// Creates it with a secret of any length (RFC 2104 §2).
-    pub(in crate::keys) fn new(algorithm: HmacAlgorithm, secret: &[u8]) -> Self {
+    pub(crate) fn new(algorithm: HmacAlgorithm, secret: &[u8]) -> Self {
         let hash = match algorithm {
             HmacAlgorithm::HS256 => hmac::HMAC_SHA256,
             HmacAlgorithm::HS384 => hmac::HMAC_SHA384,
@@ -135,12 +135,12 @@ impl HmacKey {
         Self(hmac::Key::new(hash, secret))
     }
 
-    pub(in crate::keys) fn sign(&self, message: &[u8]) -> Vec<u8> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         hmac::sign(&self.0, message).as_ref().into()
     }
 
     /// Verifies in constant time.
-    pub(in crate::keys) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         hmac::verify(&self.0, message, signature).is_ok()
     }
 }

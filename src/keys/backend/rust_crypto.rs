@@ -16,14 +16,14 @@ use crate::keys::jwk::RSA_BITS;
 use crate::keys::pkcs8::encode_octets;
 use crate::keys::{Algorithm, HmacAlgorithm};
 
-pub(in crate::keys) enum KeyPair {
+pub(crate) enum KeyPair {
     P256(p256::ecdsa::SigningKey),
     P384(p384::ecdsa::SigningKey),
     Ed25519(ed25519_dalek::SigningKey),
 }
 
 impl KeyPair {
-    pub(in crate::keys) fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
+    pub(crate) fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
         match algorithm {
             Algorithm::ES256 => Ok(Self::P256(p256::ecdsa::SigningKey::random(&mut OsRng))),
             Algorithm::ES384 => Ok(Self::P384(p384::ecdsa::SigningKey::random(&mut OsRng))),
@@ -32,7 +32,7 @@ impl KeyPair {
         }
     }
 
-    pub(in crate::keys) fn from_pkcs8(key: &Pkcs8) -> Result<Self, KeyError> {
+    pub(crate) fn from_pkcs8(key: &Pkcs8) -> Result<Self, KeyError> {
         match key.key_type {
             KeyType::P256 => p256::ecdsa::SigningKey::from_pkcs8_der(&key.der).map(Self::P256),
             KeyType::P384 => p384::ecdsa::SigningKey::from_pkcs8_der(&key.der).map(Self::P384),
@@ -43,7 +43,7 @@ impl KeyPair {
     }
 
     /// Returns the private key as PKCS#8, version 1, which every reader supports.
-    pub(in crate::keys) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    pub(crate) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         match self {
             Self::P256(key) => key.to_pkcs8_der(),
             Self::P384(key) => key.to_pkcs8_der(),
@@ -56,7 +56,7 @@ impl KeyPair {
         .map_err(|_| KeyError::backend("cannot encode the private key"))
     }
 
-    pub(in crate::keys) fn public_numbers(&self) -> PublicNumbers {
+    pub(crate) fn public_numbers(&self) -> PublicNumbers {
         match self {
             Self::P256(key) => PublicNumbers::of_key(key.verifying_key().to_encoded_point(false).as_bytes()),
             Self::P384(key) => PublicNumbers::of_key(key.verifying_key().to_encoded_point(false).as_bytes()),
@@ -64,7 +64,7 @@ impl KeyPair {
         }
     }
 
-    pub(in crate::keys) fn sign(&self, _: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn sign(&self, _: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
         Some(match self {
             Self::P256(key) => {
                 let signature: p256::ecdsa::Signature = key.try_sign(message).ok()?;
@@ -79,7 +79,7 @@ impl KeyPair {
     }
 }
 
-pub(in crate::keys) enum PublicKey {
+pub(crate) enum PublicKey {
     P256(p256::ecdsa::VerifyingKey),
     P384(p384::ecdsa::VerifyingKey),
     Ed25519(ed25519_dalek::VerifyingKey),
@@ -88,7 +88,7 @@ pub(in crate::keys) enum PublicKey {
 
 impl PublicKey {
     /// Returns `None` if the numbers are not a valid key of the algorithm's type.
-    pub(in crate::keys) fn parse(numbers: &PublicNumbers, algorithm: Algorithm) -> Option<Self> {
+    pub(crate) fn parse(numbers: &PublicNumbers, algorithm: Algorithm) -> Option<Self> {
         match (numbers, algorithm) {
             (PublicNumbers::P256 { x, y }, Algorithm::ES256) => {
                 p256::ecdsa::VerifyingKey::from_sec1_bytes(&uncompressed(x, y)).ok().map(Self::P256)
@@ -104,7 +104,7 @@ impl PublicKey {
         }
     }
 
-    pub(in crate::keys) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         match self {
             Self::P256(key) => p256::ecdsa::Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
@@ -153,7 +153,7 @@ fn fits_encoded_message(key: &rsa::RsaPublicKey, signature: &[u8]) -> bool {
 }
 
 /// HMAC with a shared secret.
-pub(in crate::keys) enum HmacKey {
+pub(crate) enum HmacKey {
     Sha256(Hmac<Sha256>),
     Sha384(Hmac<Sha384>),
     Sha512(Hmac<Sha512>),
@@ -162,7 +162,7 @@ pub(in crate::keys) enum HmacKey {
 impl HmacKey {
     /// Creates it with a secret of any length (RFC 2104 §2).
     #[expect(clippy::expect_used, reason = "the error is for algorithms with a fixed length")]
-    pub(in crate::keys) fn new(algorithm: HmacAlgorithm, secret: &[u8]) -> Self {
+    pub(crate) fn new(algorithm: HmacAlgorithm, secret: &[u8]) -> Self {
         const ANY: &str = "HMAC accepts a secret of any length";
         match algorithm {
             HmacAlgorithm::HS256 => Self::Sha256(Hmac::new_from_slice(secret).expect(ANY)),
@@ -171,7 +171,7 @@ impl HmacKey {
         }
     }
 
-    pub(in crate::keys) fn sign(&self, message: &[u8]) -> Vec<u8> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         match self {
             Self::Sha256(key) => key.clone().chain_update(message).finalize().into_bytes().to_vec(),
             Self::Sha384(key) => key.clone().chain_update(message).finalize().into_bytes().to_vec(),
@@ -180,7 +180,7 @@ impl HmacKey {
     }
 
     /// Verifies in constant time.
-    pub(in crate::keys) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match self {
             Self::Sha256(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
             Self::Sha384(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),

@@ -9,31 +9,21 @@ mod backend {
 
     use super::NONCE;
 
-    pub(in crate::keys::rotation) struct Cipher(LessSafeKey);
+    pub(crate) struct Cipher(LessSafeKey);
 
     impl Cipher {
-        pub(in crate::keys::rotation) fn new(key: &[u8; 32]) -> Option<Self> {
+        pub(crate) fn new(key: &[u8; 32]) -> Option<Self> {
             UnboundKey::new(&AES_256_GCM, key).ok().map(|key| Self(LessSafeKey::new(key)))
         }
 
         /// Encrypts in place, and appends the tag.
-        pub(in crate::keys::rotation) fn seal(
-            &self,
-            nonce: [u8; NONCE],
-            context: &[u8],
-            text: &mut Vec<u8>,
-        ) -> Option<()> {
+        pub(crate) fn seal(&self, nonce: [u8; NONCE], context: &[u8], text: &mut Vec<u8>) -> Option<()> {
             let nonce = Nonce::assume_unique_for_key(nonce);
             self.0.seal_in_place_append_tag(nonce, Aad::from(context), text).ok()
         }
 
         /// Decrypts in place, and removes the tag.
-        pub(in crate::keys::rotation) fn open(
-            &self,
-            nonce: [u8; NONCE],
-            context: &[u8],
-            text: &mut Vec<u8>,
-        ) -> Option<()> {
+        pub(crate) fn open(&self, nonce: [u8; NONCE], context: &[u8], text: &mut Vec<u8>) -> Option<()> {
             let nonce = Nonce::assume_unique_for_key(nonce);
             let length = self.0.open_in_place(nonce, Aad::from(context), text).ok()?.len();
             text.truncate(length);
@@ -49,30 +39,20 @@ mod backend {
 
     use super::NONCE;
 
-    pub(in crate::keys::rotation) struct Cipher(Box<Aes256Gcm>);
+    pub(crate) struct Cipher(Box<Aes256Gcm>);
 
     impl Cipher {
-        pub(in crate::keys::rotation) fn new(key: &[u8; 32]) -> Option<Self> {
+        pub(crate) fn new(key: &[u8; 32]) -> Option<Self> {
             Aes256Gcm::new_from_slice(key).ok().map(|key| Self(Box::new(key)))
         }
 
         /// Encrypts in place, and appends the tag.
-        pub(in crate::keys::rotation) fn seal(
-            &self,
-            nonce: [u8; NONCE],
-            context: &[u8],
-            text: &mut Vec<u8>,
-        ) -> Option<()> {
+        pub(crate) fn seal(&self, nonce: [u8; NONCE], context: &[u8], text: &mut Vec<u8>) -> Option<()> {
             self.0.encrypt_in_place(&Nonce::from(nonce), context, text).ok()
         }
 
         /// Decrypts in place, and removes the tag.
-        pub(in crate::keys::rotation) fn open(
-            &self,
-            nonce: [u8; NONCE],
-            context: &[u8],
-            text: &mut Vec<u8>,
-        ) -> Option<()> {
+        pub(crate) fn open(&self, nonce: [u8; NONCE], context: &[u8], text: &mut Vec<u8>) -> Option<()> {
             self.0.decrypt_in_place(&Nonce::from(nonce), context, text).ok()
         }
     }

@@ -104,7 +104,7 @@ impl SigningKey {
         Self::from_content(&bytes).map_err(|error| error.in_file(path))
     }
 
-    pub(in crate::keys) fn from_content(bytes: &[u8]) -> Result<Self, KeyError> {
+    pub(crate) fn from_content(bytes: &[u8]) -> Result<Self, KeyError> {
         match bytes.trim_ascii_start() {
             [b'{', ..] => Self::from_jwk(bytes),
             _ if Structure::detect(bytes) != Structure::Other => Self::from_der(bytes),

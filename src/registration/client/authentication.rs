@@ -111,7 +111,7 @@ impl Client {
     }
 
     /// Checks that this method does not contradict the credentials, for reading a record.
-    pub(in crate::registration) fn check_method(&self, method: ClientAuthMethod) -> Result<(), String> {
+    pub(crate) fn check_method(&self, method: ClientAuthMethod) -> Result<(), String> {
         self.client.method_with(Some(method)).map(drop)
     }
 

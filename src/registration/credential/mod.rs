@@ -180,7 +180,7 @@ impl Credential {
         }
     }
 
-    pub(in crate::registration) fn of(kind: CredentialKind) -> Self {
+    pub(crate) fn of(kind: CredentialKind) -> Self {
         Self { label: Text::Literal(""), expires_at: None, kind }
     }
 

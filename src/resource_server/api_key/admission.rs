@@ -23,7 +23,7 @@ use crate::verification::{Verifier, VerifyError};
 const LONGEST: usize = crate::secret::LONGEST;
 
 /// What a request presents as an API key.
-pub(in crate::resource_server) enum Presented {
+pub(crate) enum Presented {
     /// Nothing that can be a key.
     Nothing,
     /// One of the keys.
@@ -36,23 +36,23 @@ pub(in crate::resource_server) enum Presented {
 
 impl ApiKeys {
     /// Creates the proof of a key of this set. `guard` is the layer that admits its request.
-    pub(in crate::resource_server) fn prove(&self, key: Arc<Key>, guard: Arc<dyn Any + Send + Sync>) -> ApiKeyIdentity {
+    pub(crate) fn prove(&self, key: Arc<Key>, guard: Arc<dyn Any + Send + Sync>) -> ApiKeyIdentity {
         ApiKeyIdentity::new(key, self.0.clone(), guard)
     }
 
     /// Returns the key of a proof that this set created.
-    pub(in crate::resource_server) fn key_of(&self, identity: &ApiKeyIdentity) -> Option<Arc<Key>> {
+    pub(crate) fn key_of(&self, identity: &ApiKeyIdentity) -> Option<Arc<Key>> {
         let is_own = std::ptr::addr_eq(Arc::as_ptr(identity.set()), Arc::as_ptr(&self.0));
         is_own.then(|| identity.key().clone())
     }
 
     /// Returns the header of the key, or `None` if it is behind `Bearer`.
-    pub(in crate::resource_server) fn own_header(&self) -> Option<&HeaderName> {
+    pub(crate) fn own_header(&self) -> Option<&HeaderName> {
         self.0.header.as_ref()
     }
 
     /// Looks up the key of a request.
-    pub(in crate::resource_server) fn find(&self, headers: &HeaderMap) -> Presented {
+    pub(crate) fn find(&self, headers: &HeaderMap) -> Presented {
         let bearer = BearerToken::read(headers);
         let Some(name) = &self.0.header else {
             return match bearer {
@@ -72,7 +72,7 @@ impl ApiKeys {
     }
 
     /// Returns whether a value is a key or looks like one, so that it must not leave this process.
-    pub(in crate::resource_server) fn is_like_a_key(&self, text: &[u8]) -> bool {
+    pub(crate) fn is_like_a_key(&self, text: &[u8]) -> bool {
         let has_prefix = self.0.prefixes.iter().any(|prefix| text.starts_with(prefix.as_bytes()));
         let is_format = || match std::str::from_utf8(text) {
             Ok(text) => self.0.formats.iter().any(|is_key| is_key(text)),
@@ -83,7 +83,7 @@ impl ApiKeys {
 
     /// Returns whether a wrong key can be told from an opaque token: by its header, or by a setting of its form.
     #[cfg(feature = "remote")]
-    pub(in crate::resource_server) fn is_told_from_a_token(&self) -> bool {
+    pub(crate) fn is_told_from_a_token(&self) -> bool {
         self.0.header.is_some() || self.0.prefixes.len() > 1 || !self.0.formats.is_empty()
     }
 
@@ -96,12 +96,7 @@ impl ApiKeys {
     }
 
     /// Counts a wrong key, and returns its refusal.
-    pub(in crate::resource_server) fn wrong(
-        &self,
-        error: BearerError,
-        request: RequestHead<'_>,
-        now: SystemTime,
-    ) -> BearerError {
+    pub(crate) fn wrong(&self, error: BearerError, request: RequestHead<'_>, now: SystemTime) -> BearerError {
         let peer = self.0.peer.as_ref().and_then(|address| address(request));
         match self.0.wrong.count(peer, self.0.limit, now) {
             Ok(()) => error,
@@ -110,7 +105,7 @@ impl ApiKeys {
     }
 
     /// Checks the date of a known key, and counts its use.
-    pub(in crate::resource_server) fn check_date(&self, key: &Key, now: SystemTime) -> Result<(), BearerError> {
+    pub(crate) fn check_date(&self, key: &Key, now: SystemTime) -> Result<(), BearerError> {
         key.client.count(now);
         if now < self.0.end {
             return Ok(());
@@ -120,7 +115,7 @@ impl ApiKeys {
     }
 
     /// Refuses a key if the tokens of its client are revoked, or if that is unknown.
-    pub(in crate::resource_server) fn check_revoked(key: &Key, verifier: &Verifier) -> Result<(), BearerError> {
+    pub(crate) fn check_revoked(key: &Key, verifier: &Verifier) -> Result<(), BearerError> {
         // Checked before the flag: a poll that ends in between does not make the flag more recent.
         let ready = verifier.revoked().try_for_each(Revocations::check_ready);
         if key.client.is_revoked() {
@@ -130,12 +125,12 @@ impl ApiKeys {
     }
 
     /// Creates the counter of each client, so that an alert on an increase notices its first request.
-    pub(in crate::resource_server) fn expect_requests(&self) {
+    pub(crate) fn expect_requests(&self) {
         self.0.clients.keys().for_each(|client| metrics::expect_api_key_requests(client.as_str()));
     }
 
     /// Refuses the keys of clients whose tokens are revoked, now and from now on.
-    pub(in crate::resource_server) fn follow(&self, revocations: &Revocations) {
+    pub(crate) fn follow(&self, revocations: &Revocations) {
         let watcher: Arc<dyn RevokedClients> = self.0.clone();
         // Before the look at the view, so that no revocation is missed.
         revocations.watch(&watcher);
@@ -147,7 +142,7 @@ impl ApiKeys {
     }
 
     /// Asks the policies. `has_others` says whether the layer has policies for tokens, which cannot judge a key.
-    pub(in crate::resource_server) fn judge(
+    pub(crate) fn judge(
         &self,
         identity: &ApiKeyIdentity,
         request: RequestHead<'_>,

@@ -53,7 +53,7 @@ impl ApiKeyIdentity {
     }
 
     #[cfg(feature = "axum")]
-    pub(in crate::resource_server) fn guard<T: 'static>(&self) -> Option<&T> {
+    pub(crate) fn guard<T: 'static>(&self) -> Option<&T> {
         self.0.guard.downcast_ref()
     }
 }

@@ -8,7 +8,7 @@ use crate::client_id::ClientId;
 use crate::scope::Scopes;
 
 /// One key: its client and its scopes.
-pub(in crate::resource_server) struct Key {
+pub(crate) struct Key {
     pub(super) client: Arc<Client>,
     pub(super) scopes: Scopes,
 }
@@ -32,11 +32,11 @@ pub struct ApiKeyUsage {
 }
 
 impl Key {
-    pub(in crate::resource_server) fn client_id(&self) -> &ClientId {
+    pub(crate) fn client_id(&self) -> &ClientId {
         &self.client.id
     }
 
-    pub(in crate::resource_server) fn scopes(&self) -> &Scopes {
+    pub(crate) fn scopes(&self) -> &Scopes {
         &self.scopes
     }
 }

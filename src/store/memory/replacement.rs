@@ -11,10 +11,7 @@ use crate::sync::{read, write};
 impl MemoryStore {
     /// Replaces all clients, for a store that keeps them elsewhere, and returns the resulting revocations. No other call may
     /// change clients at the same time.
-    pub(in crate::store) fn replace_all(
-        &self,
-        clients: &[Arc<RegisteredClient>],
-    ) -> Result<Vec<Revocation>, StoreError> {
+    pub(crate) fn replace_all(&self, clients: &[Arc<RegisteredClient>]) -> Result<Vec<Revocation>, StoreError> {
         // Compared before the write lock is taken, so that lookups wait only in proportion to the size of the change.
         let (changed, gone) = read(&self.shared.clients).difference(clients);
         let revoked = self.former(&changed, &gone);
@@ -34,7 +31,7 @@ impl MemoryStore {
     }
 
     /// Returns the revocations that [`Self::replace_all`] would add.
-    pub(in crate::store) fn revoked_by(&self, clients: &[Arc<RegisteredClient>]) -> Vec<Revocation> {
+    pub(crate) fn revoked_by(&self, clients: &[Arc<RegisteredClient>]) -> Vec<Revocation> {
         let (changed, gone) = read(&self.shared.clients).difference(clients);
         self.former(&changed, &gone)
     }
@@ -50,11 +47,11 @@ impl MemoryStore {
         self.record(FeedEntry::of_client(client, is_former, self.clock.now(), self.longest_token_lifetime()))
     }
 
-    pub(in crate::store) fn has_enabled(&self, id: &ClientId) -> bool {
+    pub(crate) fn has_enabled(&self, id: &ClientId) -> bool {
         read(&self.shared.clients).found.get(id).is_some_and(|(client, _)| client.is_enabled())
     }
 
-    pub(in crate::store) fn revision(&self, id: &ClientId) -> Option<Revision> {
+    pub(crate) fn revision(&self, id: &ClientId) -> Option<Revision> {
         read(&self.shared.clients).revision(id)
     }
 }

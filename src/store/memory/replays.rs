@@ -9,7 +9,7 @@ use crate::store::{Replay, ReplayId, StoreError};
 
 /// The used credentials, and when each may be removed.
 #[derive(Default)]
-pub(in crate::store) struct Replays {
+pub(crate) struct Replays {
     pub(super) seen: HashMap<ReplayId, UnixTime>,
     pub(super) by_end: BTreeSet<(UnixTime, ReplayId)>,
 }
@@ -24,7 +24,7 @@ impl Replays {
         }
     }
 
-    pub(in crate::store) fn check_and_insert(
+    pub(crate) fn check_and_insert(
         &mut self,
         id: ReplayId,
         expires_at: UnixTime,
@@ -54,28 +54,28 @@ impl Replays {
 /// For a store that keeps the used credentials elsewhere as well.
 #[cfg(feature = "file")]
 impl Replays {
-    pub(in crate::store) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.seen.len()
     }
 
-    pub(in crate::store) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.seen.is_empty()
     }
 
     /// Returns until when the use of this id counts.
-    pub(in crate::store) fn end_of(&self, id: &ReplayId) -> Option<UnixTime> {
+    pub(crate) fn end_of(&self, id: &ReplayId) -> Option<UnixTime> {
         self.seen.get(id).copied()
     }
 
     /// Adds an entry that was recorded before, unless it is no longer needed.
-    pub(in crate::store) fn load(&mut self, id: ReplayId, end: UnixTime, now: UnixTime) {
+    pub(crate) fn load(&mut self, id: ReplayId, end: UnixTime, now: UnixTime) {
         if end > now.before(KEPT_BEYOND_END) && self.end_of(&id).is_none_or(|own| own < end) {
             self.restore(id, Some(end));
         }
     }
 
     /// Sets until when the use of this id counts. `None` removes it.
-    pub(in crate::store) fn restore(&mut self, id: ReplayId, end: Option<UnixTime>) {
+    pub(crate) fn restore(&mut self, id: ReplayId, end: Option<UnixTime>) {
         if let Some(former) = self.seen.remove(&id) {
             self.by_end.remove(&(former, id));
         }
@@ -86,7 +86,7 @@ impl Replays {
     }
 
     /// Removes all entries that are no longer needed.
-    pub(in crate::store) fn purge_all(&mut self, now: UnixTime) {
+    pub(crate) fn purge_all(&mut self, now: UnixTime) {
         let mut before = usize::MAX;
         while self.len() < before {
             before = self.len();
@@ -95,11 +95,11 @@ impl Replays {
     }
 
     /// Returns the ids whose use counts beyond this time.
-    pub(in crate::store) fn lasting(&self, beyond: UnixTime) -> impl Iterator<Item = &ReplayId> {
+    pub(crate) fn lasting(&self, beyond: UnixTime) -> impl Iterator<Item = &ReplayId> {
         self.all().filter(move |(_, end)| *end > beyond).map(|(id, _)| id)
     }
 
-    pub(in crate::store) fn all(&self) -> impl Iterator<Item = (&ReplayId, UnixTime)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&ReplayId, UnixTime)> {
         self.by_end.iter().map(|(end, id)| (id, *end))
     }
 }

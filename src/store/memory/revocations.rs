@@ -8,7 +8,7 @@ use crate::store::{ChangeFeed, Changes, Cursor, DynFuture, Revocation, Revocatio
 use crate::sync::{read, write};
 
 impl MemoryStore {
-    pub(in crate::store) fn revoke_now(&self, revocation: Revocation) -> Result<(), StoreError> {
+    pub(crate) fn revoke_now(&self, revocation: Revocation) -> Result<(), StoreError> {
         write(&self.shared.feed).revoke(revocation, UnixTime::now(&*self.clock))?;
         self.shared.changed.notify_waiters();
         Ok(())

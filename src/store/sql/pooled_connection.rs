@@ -13,19 +13,19 @@ use crate::deadline::within;
 
 /// A leased connection. If it is dropped before [`end`](Self::end), the call was cancelled, and the connection is closed.
 #[derive(Debug)]
-pub(in crate::store) struct PooledConnection<DB: Database>(Option<PoolConnection<DB>>);
+pub(crate) struct PooledConnection<DB: Database>(Option<PoolConnection<DB>>);
 
 impl<DB: Database> PooledConnection<DB> {
-    pub(in crate::store) async fn of(pool: &Pool<DB>) -> Result<Self, Error> {
+    pub(crate) async fn of(pool: &Pool<DB>) -> Result<Self, Error> {
         pool.acquire().await.map(|connection| Self(Some(connection)))
     }
 
-    pub(in crate::store) fn connection(&mut self) -> Result<&mut DB::Connection, Error> {
+    pub(crate) fn connection(&mut self) -> Result<&mut DB::Connection, Error> {
         self.0.as_deref_mut().ok_or(Error::PoolClosed)
     }
 
     /// Returns the connection to the pool in the background, since that takes a round trip.
-    pub(in crate::store) fn end(mut self, timeout: Duration) {
+    pub(crate) fn end(mut self, timeout: Duration) {
         if let Some(mut connection) = self.0.take() {
             tokio::spawn(async move { within(timeout, connection.return_to_pool()).await });
         }

@@ -20,7 +20,7 @@ use crate::text::Text;
 /// Well-formed claims: every claim that RFC 9068 requires is present once and has its type. The values are checked by
 /// [`verify`](crate::verification::verifier).
 #[derive(Clone, Debug)]
-pub(super) struct Claims {
+pub(crate) struct Claims {
     pub(super) issuer: Text,
     pub(super) subject: Text,
     pub(super) audiences: Audiences,

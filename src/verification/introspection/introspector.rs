@@ -32,11 +32,11 @@ const FAILURE_SIZE: usize = 512;
 
 /// A client of an introspection endpoint. Clones share the answers.
 #[derive(Clone)]
-pub(in crate::verification) struct Introspector(Arc<Shared>);
+pub(crate) struct Introspector(Arc<Shared>);
 
 /// The introspector that was asked. A weak reference, since a cached proof must not keep its own cache alive.
 #[derive(Clone)]
-pub(in crate::verification) struct Asked(Weak<Shared>);
+pub(crate) struct Asked(Weak<Shared>);
 
 struct Shared {
     settings: Settings,
@@ -59,12 +59,12 @@ impl Introspector {
         }))
     }
 
-    pub(in crate::verification) fn ptr_eq(&self, asked: &Asked) -> bool {
+    pub(crate) fn ptr_eq(&self, asked: &Asked) -> bool {
         Weak::ptr_eq(&Arc::downgrade(&self.0), &asked.0)
     }
 
     /// Returns the issuer of the endpoint.
-    pub(in crate::verification) fn issuer(&self) -> &str {
+    pub(crate) fn issuer(&self) -> &str {
         self.0.settings.issuer.as_str()
     }
 
@@ -73,7 +73,7 @@ impl Introspector {
     }
 
     /// Returns the cached result for a token, while it may be used.
-    pub(in crate::verification) fn look_up(&self, token: &str) -> Verified {
+    pub(crate) fn look_up(&self, token: &str) -> Verified {
         if token.len() > LONGEST_TOKEN {
             return Err(InvalidToken::TooLong.into());
         }
@@ -93,17 +93,17 @@ impl Introspector {
     }
 
     /// Returns the remaining lifetime of a token with these claims, or zero if the introspector was dropped.
-    pub(in crate::verification) fn time_left(asked: &Asked, claims: &Claims) -> Duration {
+    pub(crate) fn time_left(asked: &Asked, claims: &Claims) -> Duration {
         asked.0.upgrade().map_or(Duration::ZERO, |shared| shared.settings.time_left(claims))
     }
 
     /// Checks again what depends on the time. The proof belongs to the current request.
-    pub(in crate::verification) fn still_good(&self, claims: &Claims) -> Result<(), VerifyError> {
+    pub(crate) fn still_good(&self, claims: &Claims) -> Result<(), VerifyError> {
         Ok(self.0.settings.check(claims, UnixTime::now(&*self.0.settings.clock))?)
     }
 
     /// Asks the server, or waits for the request in flight about the same token.
-    pub(in crate::verification) async fn ask(&self, token: &str) -> Verified {
+    pub(crate) async fn ask(&self, token: &str) -> Verified {
         let request = match self.join_or_start(token) {
             Ok(request) => request,
             Err(not_asked) => return not_asked,

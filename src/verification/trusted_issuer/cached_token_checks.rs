@@ -15,7 +15,7 @@ use crate::verification::{InvalidToken, RefusedToken, TokenProfile, VerifyError}
 impl TrustedIssuer {
     /// Checks again what can change between two uses of a proof: the trust in the key, and everything in
     /// [`check`](Self::check).
-    pub(in crate::verification) fn still_good(&self, claims: &Claims, found: &FoundKey) -> Result<(), VerifyError> {
+    pub(crate) fn still_good(&self, claims: &Claims, found: &FoundKey) -> Result<(), VerifyError> {
         self.0.keys.still_trust(found).map_err(|no_key| self.without_key(no_key, None))?;
         self.check(claims, &found.key)
     }
@@ -42,7 +42,7 @@ impl TrustedIssuer {
     }
 
     /// Returns the remaining lifetime of a token with these claims, leeway included.
-    pub(in crate::verification) fn time_left(&self, claims: &Claims) -> Duration {
+    pub(crate) fn time_left(&self, claims: &Claims) -> Duration {
         match claims.expires_at.to_system().duration_since(self.now()) {
             Ok(left) => left.saturating_add(self.0.leeway),
             Err(past) => self.0.leeway.saturating_sub(past.duration()),

@@ -37,11 +37,7 @@ impl Verifier {
     }
 
     #[cfg(feature = "remote")]
-    pub(in crate::verification) fn of_opaque_tokens(
-        audience: Audience,
-        clock: Arc<dyn Clock>,
-        introspector: Introspector,
-    ) -> Self {
+    pub(crate) fn of_opaque_tokens(audience: Audience, clock: Arc<dyn Clock>, introspector: Introspector) -> Self {
         Self { audience, clock, issuers: Arc::default(), opaque: Some(introspector), cache: None }
     }
 

@@ -5,7 +5,7 @@ use crate::authorization_server::form::Form;
 use crate::quoted::quoted;
 
 /// An assertion as it was sent.
-pub(in crate::authorization_server) struct AssertionCredentials {
+pub(crate) struct AssertionCredentials {
     pub(super) text: Box<str>,
     pub(super) kind: AssertionKind,
     /// The parameter `client_id`, which may be absent (RFC 7521 §4.2).

@@ -157,11 +157,7 @@ fn member(rule: AssertionRule) -> Option<Member> {
 
 impl AssertionAuthenticator {
     /// Checks an assertion without recording it. `named` is the client that it should be from.
-    pub(in crate::authorization_server) async fn diagnose(
-        &self,
-        text: &str,
-        named: Option<&ClientId>,
-    ) -> Result<Vec<CheckedRule>, TokenError> {
+    pub(crate) async fn diagnose(&self, text: &str, named: Option<&ClientId>) -> Result<Vec<CheckedRule>, TokenError> {
         let mut findings = Findings::default();
         findings.not_checked([AssertionRule::AssertionType], NOT_SENT);
         findings.not_checked([AssertionRule::Replay], WOULD_RECORD);

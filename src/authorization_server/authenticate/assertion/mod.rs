@@ -43,7 +43,7 @@ use std::time::Duration;
 
 #[cfg(feature = "remote")]
 use self::client_key_sets::ClientKeySets;
-pub(in crate::authorization_server) use self::credentials::AssertionCredentials;
+pub(crate) use self::credentials::AssertionCredentials;
 use self::credentials::AssertionKind;
 use self::decoy_keys::DecoyKeys;
 pub use self::diagnosis::{CheckedRule, RuleResult};
@@ -81,7 +81,7 @@ use crate::store::ReplayId;
 
 /// Checks assertions against the client store.
 #[derive(Debug)]
-pub(in crate::authorization_server) struct AssertionAuthenticator {
+pub(crate) struct AssertionAuthenticator {
     rules: Rules,
     clients: ClientCache,
     clock: Arc<dyn Clock>,
@@ -114,15 +114,15 @@ struct Proven {
 }
 
 /// What the authenticator takes from the server.
-pub(in crate::authorization_server) struct AssertionContext<'a> {
-    pub(in crate::authorization_server) issuer: &'a Issuer,
+pub(crate) struct AssertionContext<'a> {
+    pub(crate) issuer: &'a Issuer,
     /// The URL in the metadata.
-    pub(in crate::authorization_server) token_endpoint: Option<String>,
-    pub(in crate::authorization_server) clients: ClientCache,
-    pub(in crate::authorization_server) store_timeout: Duration,
-    pub(in crate::authorization_server) clock: Arc<dyn Clock>,
-    pub(in crate::authorization_server) random: &'a Arc<dyn Random>,
-    pub(in crate::authorization_server) audit: Arc<Audit>,
+    pub(crate) token_endpoint: Option<String>,
+    pub(crate) clients: ClientCache,
+    pub(crate) store_timeout: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: &'a Arc<dyn Random>,
+    pub(crate) audit: Arc<Audit>,
 }
 
 impl Proven {
@@ -133,10 +133,7 @@ impl Proven {
 
 impl AssertionAuthenticator {
     /// Creates the authenticator, or returns which setting is invalid.
-    pub(in crate::authorization_server) fn new(
-        settings: ClientAssertions,
-        context: AssertionContext<'_>,
-    ) -> Result<Self, ConfigError> {
+    pub(crate) fn new(settings: ClientAssertions, context: AssertionContext<'_>) -> Result<Self, ConfigError> {
         settings.check().map_err(|why| ConfigError::Assertions(why.to_owned()))?;
         let AssertionContext { issuer, token_endpoint, clients, store_timeout, clock, random, audit } = context;
         let ClientAssertions { log, max_lifetime, clock_skew, algorithms, platforms, trust_domains, key_urls, .. } =
@@ -172,14 +169,14 @@ impl AssertionAuthenticator {
     }
 
     /// Returns the methods that the metadata lists.
-    pub(in crate::authorization_server) fn methods(&self) -> impl Iterator<Item = ClientAuthMethod> {
+    pub(crate) fn methods(&self) -> impl Iterator<Item = ClientAuthMethod> {
         let spiffe = (!self.workloads.trust_domains.is_empty()).then_some(ClientAuthMethod::SpiffeJwt);
         let secret = self.secrets.as_ref().map(|_| ClientAuthMethod::ClientSecretJwt);
         [ClientAuthMethod::PrivateKeyJwt].into_iter().chain(secret).chain(spiffe)
     }
 
     /// Returns the algorithms that assertions may have, by the names in the metadata.
-    pub(in crate::authorization_server) fn algorithm_names(&self) -> Vec<&'static str> {
+    pub(crate) fn algorithm_names(&self) -> Vec<&'static str> {
         let names = self.rules.algorithms.iter().flat_map(|algorithm| match algorithm {
             // RFC 9864 has a second name for it.
             Algorithm::EdDSA => vec![algorithm.name(), "Ed25519"],

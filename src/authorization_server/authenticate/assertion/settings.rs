@@ -153,7 +153,7 @@ impl ClientAssertions {
     }
 
     /// Returns the credentials that these settings accept.
-    pub(in crate::authorization_server) fn accepted(&self) -> AcceptedCredentials {
+    pub(crate) fn accepted(&self) -> AcceptedCredentials {
         AcceptedCredentials {
             keys: true,
             key_urls: self.key_urls != KeyUrls::Refused,

@@ -11,10 +11,7 @@ use super::{Fault, Form, SecretCredentials, TokenError, client_id};
 use crate::authorization_server::form::component;
 use crate::registration::ClientAuthMethod;
 
-pub(in crate::authorization_server::authenticate) fn read(
-    header: &HeaderValue,
-    form: &Form<'_>,
-) -> Result<SecretCredentials, TokenError> {
+pub(crate) fn read(header: &HeaderValue, form: &Form<'_>) -> Result<SecretCredentials, TokenError> {
     let malformed =
         || TokenError::new(Fault::CLIENT).detailed("the Authorization header is not valid Basic authentication");
     let mut pair = decode(header).ok_or_else(malformed)?;

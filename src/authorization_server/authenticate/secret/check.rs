@@ -27,7 +27,7 @@ fn matching<'a>(stored: impl Iterator<Item = (usize, &'a StoredSecret)>, present
 
 /// Checks chosen secrets, with a [fair queue](FairQueue).
 #[derive(Debug)]
-pub(in crate::authorization_server) struct SlowChecks {
+pub(crate) struct SlowChecks {
     queue: FairQueue,
     place: CheckPlace,
 }
@@ -35,7 +35,7 @@ pub(in crate::authorization_server) struct SlowChecks {
 type Work = Box<dyn FnOnce() + Send>;
 
 /// Runs the work of a check.
-pub(in crate::authorization_server) struct CheckPlace(Box<dyn Fn(Work) + Send + Sync>);
+pub(crate) struct CheckPlace(Box<dyn Fn(Work) + Send + Sync>);
 
 /// Receives the result of a slow check, even if the caller no longer waits for it.
 pub(super) trait Verdict: Send + 'static {
@@ -51,12 +51,7 @@ pub(super) trait Verdict: Send + 'static {
 }
 
 impl SlowChecks {
-    pub(in crate::authorization_server) fn new(
-        at_once: usize,
-        queued: usize,
-        place: CheckPlace,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub(crate) fn new(at_once: usize, queued: usize, place: CheckPlace, clock: Arc<dyn Clock>) -> Self {
         Self { queue: FairQueue::new(at_once, queued, clock), place }
     }
 
@@ -91,7 +86,7 @@ impl SlowChecks {
 
 impl CheckPlace {
     #[cfg(feature = "argon2")]
-    pub(in crate::authorization_server) fn new(run: impl Fn(Work) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(run: impl Fn(Work) + Send + Sync + 'static) -> Self {
         Self(Box::new(run))
     }
 }

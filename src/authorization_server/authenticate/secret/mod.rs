@@ -19,15 +19,15 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 pub use self::attempt_limits::AttemptLimits;
-pub(in crate::authorization_server) use self::check::{CheckPlace, SlowChecks};
+pub(crate) use self::check::{CheckPlace, SlowChecks};
 use self::claim::Claim;
 use self::fair_queue::Caller;
 use self::guess::Guess;
 use self::throttle::Attempt;
-pub(in crate::authorization_server) use self::throttle::Throttle;
-pub(in crate::authorization_server) use self::unknown_client::UnknownClient;
+pub(crate) use self::throttle::Throttle;
+pub(crate) use self::unknown_client::UnknownClient;
 #[cfg(feature = "legacy_hashes")]
-pub(in crate::authorization_server) use self::upgrade::Upgrades;
+pub(crate) use self::upgrade::Upgrades;
 use super::{Answer, Audit, AuthenticatedClient, Basis, ClientCache};
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
@@ -39,7 +39,7 @@ use crate::registration::{Client, ClientAuthMethod, ClientError, RegisteredClien
 use crate::secret::{Presented, StoredSecret};
 
 /// An id and a secret.
-pub(in crate::authorization_server) struct SecretCredentials {
+pub(crate) struct SecretCredentials {
     client_id: ClientId,
     secret: Zeroizing<String>,
     method: ClientAuthMethod,
@@ -68,21 +68,21 @@ fn client_id(text: &str) -> Result<ClientId, TokenError> {
 
 /// Checks secrets against the client store.
 #[derive(Debug)]
-pub(in crate::authorization_server) struct SecretAuthenticator {
-    pub(in crate::authorization_server) peer: PeerAddress,
-    pub(in crate::authorization_server) clients: ClientCache,
+pub(crate) struct SecretAuthenticator {
+    pub(crate) peer: PeerAddress,
+    pub(crate) clients: ClientCache,
     /// The substitute for an unknown client.
-    pub(in crate::authorization_server) unknown: UnknownClient,
+    pub(crate) unknown: UnknownClient,
     /// Decides whether a secret has expired.
-    pub(in crate::authorization_server) clock: Arc<dyn Clock>,
-    pub(in crate::authorization_server) slow_checks: SlowChecks,
-    pub(in crate::authorization_server) throttle: Throttle,
-    pub(in crate::authorization_server) audit: Arc<Audit>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) slow_checks: SlowChecks,
+    pub(crate) throttle: Throttle,
+    pub(crate) audit: Arc<Audit>,
     #[cfg(feature = "legacy_hashes")]
-    pub(in crate::authorization_server) upgrades: Option<Arc<Upgrades>>,
+    pub(crate) upgrades: Option<Arc<Upgrades>>,
     /// Whether the operator declared the secrets behind the hashes of older systems to be random.
     #[cfg(feature = "legacy_hashes")]
-    pub(in crate::authorization_server) imported_are_random: bool,
+    pub(crate) imported_are_random: bool,
 }
 
 impl SecretAuthenticator {

@@ -5,10 +5,7 @@ use zeroize::Zeroizing;
 use super::{Fault, Form, SecretCredentials, TokenError, client_id};
 use crate::registration::ClientAuthMethod;
 
-pub(in crate::authorization_server::authenticate) fn read(
-    secret: &str,
-    form: &Form<'_>,
-) -> Result<SecretCredentials, TokenError> {
+pub(crate) fn read(secret: &str, form: &Form<'_>) -> Result<SecretCredentials, TokenError> {
     let id = form
         .get("client_id")
         .ok_or_else(|| TokenError::new(Fault::CLIENT).detailed("the body has a client_secret but no client_id"))?;

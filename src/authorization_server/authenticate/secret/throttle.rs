@@ -25,7 +25,7 @@ const WINDOW_SECONDS: u64 = 60;
 type Pair = (ClientId, Option<IpAddr>);
 
 #[derive(Debug)]
-pub(in crate::authorization_server) struct Throttle {
+pub(crate) struct Throttle {
     limits: AttemptLimits,
     counts: Arc<Counts>,
 }
@@ -61,7 +61,7 @@ pub(super) struct Attempt {
 }
 
 impl Throttle {
-    pub(in crate::authorization_server) fn new(limits: AttemptLimits, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(limits: AttemptLimits, clock: Arc<dyn Clock>) -> Self {
         Self { limits, counts: Arc::new(Counts { clock, window: Mutex::default() }) }
     }
 

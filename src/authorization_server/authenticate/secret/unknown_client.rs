@@ -9,10 +9,10 @@ use crate::secret::StoredSecret;
 
 /// A client with one generated secret that no one knows. It is in no store.
 #[derive(Debug)]
-pub(in crate::authorization_server) struct UnknownClient(Arc<RegisteredClient>);
+pub(crate) struct UnknownClient(Arc<RegisteredClient>);
 
 impl UnknownClient {
-    pub(in crate::authorization_server) fn new() -> Result<Self, ClientError> {
+    pub(crate) fn new() -> Result<Self, ClientError> {
         Ok(Self(Arc::new(Client::new("decoy", StoredSecret::of_no_secret()).register()?)))
     }
 

@@ -48,7 +48,7 @@ impl Upgrade {
 
 /// Replaces hashes, in a limited number of tasks.
 #[derive(Debug)]
-pub(in crate::authorization_server) struct Upgrades {
+pub(crate) struct Upgrades {
     store: Arc<dyn ClientAdmin>,
     clients: ClientCache,
     timeout: Duration,
@@ -60,7 +60,7 @@ pub(in crate::authorization_server) struct Upgrades {
 }
 
 impl Upgrades {
-    pub(in crate::authorization_server) fn new(
+    pub(crate) fn new(
         store: Arc<dyn ClientAdmin>,
         clients: ClientCache,
         timeout: Duration,

@@ -20,15 +20,15 @@ use crate::token_lifetime::TokenLifetime;
 
 /// The defaults for requests and clients that do not specify something, and the limits for all grants.
 #[derive(Debug)]
-pub(in crate::authorization_server) struct GrantPolicy {
-    pub(in crate::authorization_server) rules: ClientRules,
-    pub(in crate::authorization_server) default_scopes: Scopes,
-    pub(in crate::authorization_server) lifetime: TokenLifetime,
+pub(crate) struct GrantPolicy {
+    pub(crate) rules: ClientRules,
+    pub(crate) default_scopes: Scopes,
+    pub(crate) lifetime: TokenLifetime,
     /// The maximum lifetime. Longer ones are shortened, because revocations are not stored for longer.
-    pub(in crate::authorization_server) longest: TokenLifetime,
-    pub(in crate::authorization_server) hook: Option<Box<dyn GrantHook>>,
+    pub(crate) longest: TokenLifetime,
+    pub(crate) hook: Option<Box<dyn GrantHook>>,
     /// The timeout of the hook.
-    pub(in crate::authorization_server) timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// A decided grant. Only [`GrantPolicy::grant`] creates one.

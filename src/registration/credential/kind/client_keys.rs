@@ -21,10 +21,7 @@ pub(crate) struct ClientKeys {
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 impl ClientKeys {
-    pub(in crate::registration::credential) fn new(
-        json: &[u8],
-        algorithm: Option<Algorithm>,
-    ) -> Result<Self, InvalidCredential> {
+    pub(crate) fn new(json: &[u8], algorithm: Option<Algorithm>) -> Result<Self, InvalidCredential> {
         let set: Option<Map<String, Value>> = serde_json::from_slice(json).ok();
         let keys = set.as_ref().and_then(|set| set.get("keys")).and_then(Value::as_array).ok_or_else(|| {
             InvalidCredential::new("`jwks` is not a JWK Set (RFC 7517 §5); use a JSON object with an array `keys`")
@@ -37,7 +34,7 @@ impl ClientKeys {
         Ok(Self { json, algorithm, keys })
     }
 
-    pub(in crate::registration::credential) fn of_key(key: &VerifyingKey) -> Result<Self, InvalidCredential> {
+    pub(crate) fn of_key(key: &VerifyingKey) -> Result<Self, InvalidCredential> {
         let jwk = key.to_jwk().ok_or_else(|| {
             InvalidCredential::new("the key is a shared secret, with which the server could forge; use a public key")
         })?;
@@ -52,10 +49,7 @@ impl ClientKeys {
         Self::new(serde_json::json!({ "keys": [jwk] }).to_string().as_bytes(), None)
     }
 
-    pub(in crate::registration::credential) fn restricted_to(
-        &self,
-        algorithm: Algorithm,
-    ) -> Result<Self, InvalidCredential> {
+    pub(crate) fn restricted_to(&self, algorithm: Algorithm) -> Result<Self, InvalidCredential> {
         Self::new(self.json.as_bytes(), Some(algorithm))
     }
 

@@ -20,20 +20,20 @@ pub(crate) struct KeysUrl {
 }
 
 impl KeysUrl {
-    pub(in crate::registration::credential) fn new(url: &str) -> Result<Self, InvalidCredential> {
+    pub(crate) fn new(url: &str) -> Result<Self, InvalidCredential> {
         match uri::secure(url, PlainHttp::Loopback) {
             Ok(_) => Ok(Self { url: url.into(), algorithm: None, refreshed_at: None }),
             Err(why) => Err(InvalidCredential::new(format!("invalid `jwks_uri`: {why}"))),
         }
     }
 
-    pub(in crate::registration::credential) fn restricted_to(self, algorithm: Algorithm) -> Self {
+    pub(crate) fn restricted_to(self, algorithm: Algorithm) -> Self {
         Self { algorithm: Some(algorithm), ..self }
     }
 
     /// Sets this time, or the second after the last refresh if that is later: two refreshes may have one second, and the clocks
     /// of two operators differ.
-    pub(in crate::registration::credential) fn refreshed_at(self, time: UnixTime) -> Self {
+    pub(crate) fn refreshed_at(self, time: UnixTime) -> Self {
         let after_last = self.refreshed_at.map(|last| last.after(Duration::from_secs(1)));
         Self { refreshed_at: Some(after_last.map_or(time, |next| next.max(time))), ..self }
     }

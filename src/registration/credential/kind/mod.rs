@@ -68,12 +68,7 @@ impl CredentialKind {
     }
 
     /// Returns why a server does not accept a credential of this kind, and how to enable it.
-    pub(in crate::registration) fn why_not(
-        &self,
-        label: &str,
-        client: &ClientId,
-        accepted: &AcceptedCredentials,
-    ) -> Option<String> {
+    pub(crate) fn why_not(&self, label: &str, client: &ClientId, accepted: &AcceptedCredentials) -> Option<String> {
         match self {
             Self::Secret(secret) => match &accepted.secrets {
                 None => Some(
@@ -121,7 +116,7 @@ impl CredentialKind {
 /// Their names are those of RFC 7591 §2 where it defines one.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::registration) struct CredentialRecord {
+pub(crate) struct CredentialRecord {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     label: String,
     method: ClientAuthMethod,
@@ -191,7 +186,7 @@ impl From<&Credential> for CredentialRecord {
 
 impl CredentialRecord {
     /// Creates the credential. An error begins with the rest of its path.
-    pub(in crate::registration) fn checked(self) -> Result<Credential, String> {
+    pub(crate) fn checked(self) -> Result<Credential, String> {
         let mut credential = self.kind()?;
         if let Some(name) = &self.token_endpoint_auth_signing_alg {
             let path = ".token_endpoint_auth_signing_alg";

@@ -16,11 +16,7 @@ pub(crate) struct PlatformIdentity {
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
 impl PlatformIdentity {
-    pub(in crate::registration::credential) fn service_account(
-        issuer: String,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Self, InvalidCredential> {
+    pub(crate) fn service_account(issuer: String, namespace: &str, name: &str) -> Result<Self, InvalidCredential> {
         for (what, text) in [("namespace", namespace), ("name", name)] {
             let is_valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
             if text.is_empty() || text.len() > 253 || !text.bytes().all(is_valid) {
@@ -50,7 +46,7 @@ impl PlatformIdentity {
         Ok(Self { issuer, subject, claims })
     }
 
-    pub(in crate::registration::credential) fn with_claim(mut self, name: String, value: Value) -> Self {
+    pub(crate) fn with_claim(mut self, name: String, value: Value) -> Self {
         self.claims.push((name, value));
         self
     }

@@ -35,7 +35,7 @@ pub(crate) const MAX_SHARED_SECRETS: usize = 4;
 const PURPOSE: &str = "tcc client_secret_jwt v1";
 
 impl SharedSecret {
-    pub(in crate::registration::credential) fn new(secret: &[u8]) -> Result<Self, InvalidCredential> {
+    pub(crate) fn new(secret: &[u8]) -> Result<Self, InvalidCredential> {
         check_hmac_secret(secret, HmacAlgorithm::HS256)?;
         Ok(Self { algorithm: None, form: Form::Plain(Arc::new(Zeroizing::new(secret.to_vec()))) })
     }
@@ -50,15 +50,12 @@ impl SharedSecret {
     }
 
     /// Creates it from the members of a record.
-    pub(in crate::registration) fn encrypted(by: String, text: String) -> Self {
+    pub(crate) fn encrypted(by: String, text: String) -> Self {
         Self { algorithm: None, form: Form::Encrypted(Arc::new(Sealed { by, text })) }
     }
 
     /// Accepts only this algorithm. The length of an encrypted secret is checked when it is decrypted.
-    pub(in crate::registration::credential) fn restricted_to(
-        self,
-        algorithm: HmacAlgorithm,
-    ) -> Result<Self, InvalidCredential> {
+    pub(crate) fn restricted_to(self, algorithm: HmacAlgorithm) -> Result<Self, InvalidCredential> {
         if let Form::Plain(secret) = &self.form {
             check_hmac_secret(secret, algorithm)?;
         }
@@ -74,7 +71,7 @@ impl SharedSecret {
     }
 
     /// Returns the name of the key that encrypts it, and the ciphertext. `None` if the secret is in memory only.
-    pub(in crate::registration) fn ciphertext(&self) -> Option<(&str, &str)> {
+    pub(crate) fn ciphertext(&self) -> Option<(&str, &str)> {
         match &self.form {
             Form::Plain(_) => None,
             Form::Encrypted(sealed) => Some((&sealed.by, &sealed.text)),
@@ -118,12 +115,7 @@ impl SharedSecret {
     }
 
     /// Encrypts the secret with the first of these keys, for the credential with this label.
-    pub(in crate::registration::credential) fn encrypt(
-        &self,
-        key: &KeyEncryptionKey,
-        client: &ClientId,
-        label: &str,
-    ) -> Result<Self, String> {
+    pub(crate) fn encrypt(&self, key: &KeyEncryptionKey, client: &ClientId, label: &str) -> Result<Self, String> {
         if matches!(&self.form, Form::Encrypted(sealed) if sealed.by == key.name()) {
             return Ok(self.clone());
         }
@@ -200,12 +192,12 @@ impl Credential {
     }
 
     /// Returns whether it has a secret that no store writes.
-    pub(in crate::registration) fn has_plain_secret(&self) -> bool {
+    pub(crate) fn has_plain_secret(&self) -> bool {
         matches!(&self.kind, CredentialKind::Secret(secret) if secret.ciphertext().is_none())
     }
 
     /// Encrypts its secret, if it has one.
-    pub(in crate::registration) fn encrypted(&self, key: &KeyEncryptionKey, client: &ClientId) -> Result<Self, String> {
+    pub(crate) fn encrypted(&self, key: &KeyEncryptionKey, client: &ClientId) -> Result<Self, String> {
         let CredentialKind::Secret(secret) = &self.kind else { return Ok(self.clone()) };
         let kind = CredentialKind::Secret(secret.encrypt(key, client, &self.label)?);
         Ok(Self { kind, ..self.clone() })
