@@ -110,17 +110,25 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // Most requests take only this path. All other steps are in functions of their own, which keeps it fast.
+        // Most requests take only this path. All other steps are in functions of their own, which keeps it fast, and so does one variable
+        // for the output: the answer is not moved once more.
+        let mut output = Poll::Pending;
         let this = self.as_mut().project();
-        let StateProjection::Calling { answer } = this.state.project() else { return self.proceed(None, cx) };
-        let answer = ready!(answer.poll(cx)).map_err(|error| CallError::Call(error.into()))?;
-        if !is_plain_success(answer.status(), answer.headers()) {
-            return self.proceed(Some(answer), cx);
+        let StateProjection::Calling { answer } = this.state.project() else {
+            output = self.proceed(output, cx);
+            return output;
+        };
+        output = answer.poll(cx).map_err(|error| CallError::Call(error.into()));
+        match &output {
+            Poll::Ready(Ok(answer)) if is_plain_success(answer.status(), answer.headers()) => {
+                if let Some(sent) = this.sent.take() {
+                    sent.end();
+                }
+            }
+            Poll::Ready(Ok(_)) => output = self.proceed(output, cx),
+            Poll::Ready(Err(_)) | Poll::Pending => {}
         }
-        if let Some(sent) = this.sent.take() {
-            sent.end();
-        }
-        Poll::Ready(Ok(answer))
+        output
     }
 }
 
@@ -133,16 +141,16 @@ where
     S: Service<Request<B>, Response = Response<RB>, Error: Into<BoxError>>,
     R: RepeatBody<B>,
 {
-    /// Takes the next step, after an answer that may be about the token or before a call.
+    /// Takes the next step: after an answer that may be about the token (`Ready`), or before a call (`Pending`).
     #[cold]
     fn proceed(
         mut self: Pin<&mut Self>,
-        answer: Option<Response<RB>>,
+        answered: Poll<Result<Response<RB>, CallError>>,
         cx: &mut Context<'_>,
     ) -> Poll<<Self as Future>::Output> {
-        let flow = match answer {
-            Some(answer) => self.as_mut().judge(answer),
-            None => ready!(self.as_mut().poll_before_call(cx))?,
+        let flow = match answered {
+            Poll::Ready(answer) => self.as_mut().judge(answer?),
+            Poll::Pending => ready!(self.as_mut().poll_before_call(cx))?,
         };
         match flow {
             ControlFlow::Break(answer) => Poll::Ready(Ok(answer)),
