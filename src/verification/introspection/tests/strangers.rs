@@ -13,6 +13,7 @@ use super::{API, ISSUER, Introspection, NOW, SECOND, SECRET, WallClock, active};
 use crate::ClientSecret;
 use crate::transport::{HttpClient, HttpError, HttpFuture};
 use crate::verification::{UnavailableKind, Verifier, VerifyError};
+use crate::watchdog::Watchdog;
 
 /// A server whose answer depends on the token's first word: `good`, `hang`, or a status. Other tokens are inactive.
 #[derive(Clone, Debug)]
@@ -28,6 +29,7 @@ struct Inner {
     asked: AtomicUsize,
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
+    _watchdog: Watchdog,
 }
 
 impl Server {
@@ -48,6 +50,7 @@ impl Server {
             asked: zero(),
             at_once: zero(),
             most_at_once: zero(),
+            _watchdog: Watchdog::start(),
         }))
     }
 
@@ -75,7 +78,7 @@ impl Drop for Leaves<'_> {
 impl HttpClient for Server {
     fn send(&self, request: Request<Bytes>, _: usize) -> HttpFuture<'_> {
         HttpFuture::new(async move {
-            let Inner { takes, unknown, refuses_one_in, asked, at_once, most_at_once } = &*self.0;
+            let Inner { takes, unknown, refuses_one_in, asked, at_once, most_at_once, .. } = &*self.0;
             let number = asked.fetch_add(1, Ordering::SeqCst) as u64;
             // In pseudorandom order.
             let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
