@@ -110,8 +110,8 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // Most requests take only this path. All other steps are in functions of their own, which keeps it fast, and so does one variable
-        // for the output: the answer is not moved once more.
+        // Most requests take only this path, which two things keep fast: all other steps are in functions of their own, and there is one
+        // variable for the output, so that the answer is moved once less.
         let mut output = Poll::Pending;
         let this = self.as_mut().project();
         let StateProjection::Calling { answer } = this.state.project() else {
@@ -141,7 +141,7 @@ where
     S: Service<Request<B>, Response = Response<RB>, Error: Into<BoxError>>,
     R: RepeatBody<B>,
 {
-    /// Takes the next step: after an answer that may be about the token (`Ready`), or before a call (`Pending`).
+    /// Takes the next step: after an answer that may be about the token (`Ready`, never an error), or before a call (`Pending`).
     #[cold]
     fn proceed(
         mut self: Pin<&mut Self>,

@@ -219,18 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date() {
+    fn an_error_says_how_long_the_issuer_asks_to_wait() {
         let now = UNIX_EPOCH + Duration::from_secs(784_111_700);
-        for (value, expected) in [
-            ("120", Some(120)),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(77)),
-            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
-            ("soon", None),
-        ] {
-            let response = Response::builder().status(503).header("retry-after", value).body(Bytes::new()).unwrap();
-            let error = read(&endpoint(), &response, now).err().unwrap();
-            assert_eq!(error.retry_after(), expected.map(Duration::from_secs), "{value}");
-        }
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let response = Response::builder().status(503).header("retry-after", date).body(Bytes::new()).unwrap();
+        let error = read(&endpoint(), &response, now).err().unwrap();
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(77)));
     }
 
     #[test]

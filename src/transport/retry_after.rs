@@ -1,4 +1,4 @@
-//! [`retry_after`]: how long a server asks to be left alone.
+//! [`retry_after`]: how long a server asks its clients to wait.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Au
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// Returns the time until which the server asks to wait, from `now` on: `Retry-After` in seconds, or as a date (RFC 9110 §10.2.3).
+/// Returns how long the server asks to wait from `now` on, by `Retry-After` in seconds or as a date (RFC 9110 §10.2.3).
 pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match value.parse() {
