@@ -1,5 +1,6 @@
 //! The backend of aws-lc-rs.
 
+use aws_lc_rs::digest::{self, Digest};
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
@@ -64,11 +65,22 @@ impl KeyPair {
 
     pub(crate) fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
         match self {
-            Self::Ecdsa(pair) => Some(pair.sign(&SystemRandom::new(), message).ok()?.as_ref().into()),
+            Self::Ecdsa(pair) => {
+                let signature = match digest(algorithm, message) {
+                    Some(digest) => pair.sign_digest(&digest),
+                    None => pair.sign(&SystemRandom::new(), message),
+                };
+                Some(signature.ok()?.as_ref().into())
+            }
             Self::Ed25519(pair) => Some(pair.try_sign(message).ok()?.as_ref().into()),
             Self::Rsa(pair) => {
+                let encoding = rsa_encoding(algorithm)?;
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(rsa_encoding(algorithm)?, &SystemRandom::new(), message, &mut signature).ok()?;
+                match digest(algorithm, message) {
+                    Some(digest) => pair.sign_digest(encoding, &digest, &mut signature),
+                    None => pair.sign(encoding, &SystemRandom::new(), message, &mut signature),
+                }
+                .ok()?;
                 Some(signature)
             }
         }
@@ -106,9 +118,25 @@ impl PublicKey {
         parsed.ok().map(Self)
     }
 
-    pub(crate) fn verifies(&self, _: Algorithm, message: &[u8], signature: &[u8]) -> bool {
-        self.0.verify_sig(message, signature).is_ok()
+    pub(crate) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+        let verified = match digest(algorithm, message) {
+            Some(digest) => self.0.verify_digest_sig(&digest, signature),
+            None => self.0.verify_sig(message, signature),
+        };
+        verified.is_ok()
     }
+}
+
+/// Hashes a message, since aws-lc takes longer for a signature if it hashes the message itself. `None` where it must: for Ed25519,
+/// and in FIPS mode, in which only the whole operation is approved.
+fn digest(algorithm: Algorithm, message: &[u8]) -> Option<Digest> {
+    let hash = match algorithm {
+        Algorithm::ES256 | Algorithm::RS256 | Algorithm::PS256 => &digest::SHA256,
+        Algorithm::ES384 | Algorithm::RS384 => &digest::SHA384,
+        Algorithm::RS512 => &digest::SHA512,
+        _ => return None,
+    };
+    aws_lc_rs::try_fips_mode().is_err().then(|| digest::digest(hash, message))
 }
 
 fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
