@@ -1,7 +1,6 @@
 //! [`Ledger`]: the entries of the cache in one list, of which a random one can be taken.
 
 use super::place::Place;
-use super::seen_once::SeenOnce;
 use crate::metrics;
 use crate::verification::eviction_rng::EvictionRng;
 
@@ -10,7 +9,6 @@ pub(super) struct Ledger {
     pub(super) lines: Vec<Line>,
     pub(super) bytes: usize,
     rng: EvictionRng,
-    pub(super) seen_once: SeenOnce,
 }
 
 pub(super) struct Line {
@@ -20,7 +18,7 @@ pub(super) struct Line {
 
 impl Ledger {
     pub(super) fn new() -> Self {
-        Self { lines: Vec::new(), bytes: 0, rng: EvictionRng::random(), seen_once: SeenOnce::default() }
+        Self { lines: Vec::new(), bytes: 0, rng: EvictionRng::random() }
     }
 
     pub(super) fn append(&mut self, line: Line) -> usize {

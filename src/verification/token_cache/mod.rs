@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use self::ledger::{Ledger, Line};
 use self::per_core::PerCoreTokens;
 use self::place::{AlreadyHashed, Keys, Place};
+use self::seen_once::SeenOnce;
 use super::VerifiedToken;
 use crate::metrics;
 use crate::sync::Striped;
@@ -38,6 +39,7 @@ pub(super) struct TokenCache {
     max_tokens: usize,
     max_bytes: usize,
     keys: Keys,
+    seen_once: SeenOnce,
     shards: Striped<Shard, SHARDS>,
     /// A lookup locks it before a shard. Every other operation locks it only while holding no shard.
     per_core: PerCoreTokens,
@@ -72,6 +74,7 @@ impl TokenCache {
             max_tokens,
             max_bytes,
             keys,
+            seen_once: SeenOnce::new(max_tokens),
             shards: Striped::default(),
             per_core: PerCoreTokens::new(),
             ledger: Mutex::new(Ledger::new()),
@@ -92,6 +95,8 @@ impl TokenCache {
             return Some(copy);
         }
         let entries = self.shard(place).read();
+        // A token that is not found here is verified and then kept.
+        self.seen_once.prefetch(place);
         let entry = entries.get(&place).filter(|entry| entry.text.as_bytes() == text)?;
         if let Some(copies) = &mut copies {
             copies.count(place, &entry.token);
@@ -107,7 +112,7 @@ impl TokenCache {
         let entry = |line| Entry { text: token.text().clone(), token: token.clone(), line };
         let mut ledger = self.ledger();
         let is_full = ledger.lines.len() >= self.max_tokens || bytes > self.max_bytes - ledger.bytes;
-        if is_full && !ledger.seen_once.seen_before(place, self.max_tokens) {
+        if is_full && !self.seen_once.seen_before(place) {
             return;
         }
         let mut newest = self.line_for(&mut ledger, shard, Line { place, bytes });

@@ -63,9 +63,10 @@ impl PerCoreTokens {
         self.slots_of(NUMBER.with(|number| *number))
     }
 
-    #[expect(clippy::indexing_slicing, reason = "the remainder is smaller than the number of cores")]
+    #[expect(clippy::indexing_slicing, reason = "the number of cores is a power of two, so the index is smaller")]
     fn slots_of(&self, thread: usize) -> Option<MutexGuard<'_, Slots>> {
-        let Core(slots) = &self.0[thread % self.0.len()];
+        // A remainder would take longer than the lock.
+        let Core(slots) = &self.0[thread & (self.0.len() - 1)];
         match slots.try_lock() {
             Ok(slots) => Some(slots),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
