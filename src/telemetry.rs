@@ -10,7 +10,7 @@ use tracing::field::{Empty, display};
 
 use crate::client_id::ClientId;
 use crate::issuer::Issuer;
-use crate::quoted::{LONGEST_URL, cut};
+use crate::quoted::shown_url;
 use crate::scope::Scopes;
 
 /// Returns the span of a request to the token endpoint.
@@ -57,8 +57,8 @@ pub(crate) fn token_wait(issuer: &Issuer, client_id: &ClientId) -> Span {
 /// Returns the span of one HTTP request that this crate sends, with the fields of an HTTP client span.
 pub(crate) fn http_request(method: &Method, url: &Uri) -> Span {
     let is_https = url.scheme_str() == Some("https");
-    let text = url.to_string();
-    let (url_start, url_rest) = cut(&text, LONGEST_URL);
+    // Without the query, which may have a key of the application.
+    let shown = shown_url(&url.to_string());
     tracing::info_span!(
         "http_request",
         otel.name = method.as_str(),
@@ -66,7 +66,7 @@ pub(crate) fn http_request(method: &Method, url: &Uri) -> Span {
         http.request.method = method.as_str(),
         server.address = url.host().unwrap_or_default(),
         server.port = url.port_u16().unwrap_or(if is_https { 443 } else { 80 }),
-        url.full = format_args!("{url_start}{url_rest}"),
+        url.full = %shown,
         http.response.status_code = Empty,
         "error.type" = Empty,
     )

@@ -120,7 +120,7 @@ impl TokenSource for CachedTokenSource {
         TokenSource::token(&self.tokens)
     }
 
-    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> bool {
+    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> Option<TokenFuture> {
         self.tokens.widen(token, scopes)
     }
 

@@ -193,21 +193,20 @@ impl Shared {
 
     /// Fetches the metadata, and returns the first issuer in it that is one of ours.
     async fn look(&self, url: &str) -> Result<usize, TokenSourceError> {
-        let mut url = url;
-        let mut answer = fetch_json(&*self.http, url, self.limits).await;
+        let (mut url, now) = (url, self.now()?);
+        let mut answer = fetch_json(&*self.http, url, self.limits, now).await;
         // A resource may have its metadata for the whole host only.
         if let Err(first) = &answer
             && first.is_absent
             && *url == self.urls.0
             && let Some(root) = &self.urls.1
         {
-            let second = fetch_json(&*self.http, root, self.limits).await;
+            let second = fetch_json(&*self.http, root, self.limits, now).await;
             url = root;
             answer = second
                 .map_err(|second| NoDocument { message: format!("{}; {}", first.message, second.message), ..second });
         }
-        let answer = answer.map_err(|error| TokenSourceError::of(error.kind, error.message))?;
-        self.read(answer.body()).map_err(|what| {
+        self.read(answer?.body()).map_err(|what| {
             TokenSourceError::of(
                 TokenSourceErrorKind::InvalidAnswer,
                 format!("the metadata of the resource at {url}: {what}"),
@@ -298,8 +297,8 @@ impl TokenSource for DiscoveredSource {
         Box::pin(async move { shared.choose().await?.token().await })
     }
 
-    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> bool {
-        self.0.chosen().is_some_and(|source| source.widen(token, scopes))
+    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> Option<TokenFuture> {
+        self.0.chosen()?.widen(token, scopes)
     }
 
     fn discover(&self, resource_metadata: &str) -> Option<TokenFuture> {

@@ -12,7 +12,8 @@ use super::transport;
 use crate::clock::Moment;
 use crate::issuer::Issuer;
 use crate::issuer_metadata::{self, Endpoint};
-use crate::transport::{HttpClient, Limits};
+use crate::quoted::shown_url;
+use crate::transport::{HttpClient, Limits, retry_after};
 use crate::uri::{self, PlainHttp};
 
 /// How long the metadata is believed while requests for tokens succeed.
@@ -62,10 +63,10 @@ impl TokenEndpoint {
             Some(Known { url, checked, trusted }) if now.since(*checked) < *trusted => return Ok(url.clone()),
             earlier => earlier.as_ref().map(|known| known.url.clone()),
         };
-        let (url, trusted) = match (discover(client, issuer, plain_http, limits).await, earlier) {
+        let (url, trusted) = match (discover(client, issuer, plain_http, limits, now).await, earlier) {
             (Ok(url), _) => (url, METADATA_AGE),
             (Err(error), Some(url)) => {
-                tracing::warn!(%issuer, %error, token_endpoint = %url, "the token endpoint that is known stays in use");
+                tracing::warn!(%issuer, %error, token_endpoint = shown_url(&url.to_string()), "the token endpoint that is known stays in use");
                 (url, RETRY_AGE)
             }
             (Err(error), None) => return Err(error),
@@ -96,13 +97,14 @@ async fn discover(
     issuer: &Issuer,
     plain_http: PlainHttp,
     limits: Limits,
+    now: Moment,
 ) -> Result<Uri, TokenSourceError> {
     let [first, second] = issuer_metadata::well_known_urls(issuer);
-    let first_error = match token_endpoint(client, issuer, &first, plain_http, limits).await {
+    let first_error = match token_endpoint(client, issuer, &first, plain_http, limits, now).await {
         Ok(url) => return Ok(url),
         Err(error) => error,
     };
-    let second_error = match token_endpoint(client, issuer, &second, plain_http, limits).await {
+    let second_error = match token_endpoint(client, issuer, &second, plain_http, limits, now).await {
         Ok(url) => return Ok(url),
         Err(error) => error,
     };
@@ -111,9 +113,10 @@ async fn discover(
         (TokenSourceErrorKind::Unavailable, TokenSourceErrorKind::Unavailable) => TokenSourceErrorKind::Unavailable,
         _ => TokenSourceErrorKind::InvalidAnswer,
     };
+    let retry_after = first_error.retry_after.max(second_error.retry_after);
     let (first, second) = (first_error.message, second_error.message);
     let message = format!("the token endpoint of {issuer} cannot be discovered: {first}; {second}");
-    Err(TokenSourceError::of(kind, message))
+    Err(TokenSourceError::of(kind, message).with_retry_after(retry_after))
 }
 
 /// Why a document cannot be used.
@@ -122,6 +125,14 @@ pub(super) struct NoDocument {
     pub(super) message: String,
     /// The server said that there is no document.
     pub(super) is_absent: bool,
+    /// How long the server asks to wait.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl From<NoDocument> for TokenSourceError {
+    fn from(NoDocument { kind, message, retry_after, .. }: NoDocument) -> Self {
+        Self::of(kind, message).with_retry_after(retry_after)
+    }
 }
 
 async fn token_endpoint(
@@ -130,12 +141,14 @@ async fn token_endpoint(
     url: &str,
     plain_http: PlainHttp,
     limits: Limits,
+    now: Moment,
 ) -> Result<Uri, NoDocument> {
-    let answer = fetch_json(client, url, limits).await?;
+    let answer = fetch_json(client, url, limits, now).await?;
     issuer_metadata::endpoint(issuer, url, answer.body(), Endpoint::Token, plain_http).map_err(|message| NoDocument {
         kind: TokenSourceErrorKind::InvalidAnswer,
         message: format!("{url}: {message}"),
         is_absent: false,
+        retry_after: None,
     })
 }
 
@@ -144,11 +157,13 @@ pub(super) async fn fetch_json(
     client: &dyn HttpClient,
     url: &str,
     limits: Limits,
+    now: Moment,
 ) -> Result<Response<Bytes>, NoDocument> {
     let unavailable = |what: String| NoDocument {
         kind: TokenSourceErrorKind::Unavailable,
         message: format!("{url}: {what}"),
         is_absent: false,
+        retry_after: None,
     };
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = url.parse().map_err(|_| unavailable("this is not a URL".to_owned()))?;
@@ -159,7 +174,8 @@ pub(super) async fn fetch_json(
         status if status.is_redirection() => Err(unavailable(format!("a redirect ({status}) is not followed"))),
         status => {
             let is_absent = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
-            Err(NoDocument { is_absent, ..unavailable(format!("it answered {status}")) })
+            let retry_after = retry_after(answer.headers(), now.wall);
+            Err(NoDocument { is_absent, retry_after, ..unavailable(format!("it answered {status}")) })
         }
     }
 }

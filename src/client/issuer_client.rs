@@ -21,6 +21,7 @@ use crate::crypto::Random;
 use crate::event::{Event, EventSender, Failure, Outcome};
 use crate::issuer::Issuer;
 use crate::metrics;
+use crate::quoted::shown_url;
 use crate::scope::Scopes;
 use crate::telemetry;
 use crate::transport::{HttpClient, Limits};
@@ -203,6 +204,7 @@ impl IssuerClient {
         let request = request.map_err(credential)?;
         let sent = transport::send(&*settings.http, request, settings.limits).await;
         let response = sent.map_err(|error| {
+            let endpoint = shown_url(&endpoint.to_string());
             TokenSourceError::of(TokenSourceErrorKind::Unavailable, format!("{endpoint} cannot be asked: {error}"))
         })?;
         token_request::read(endpoint, &response, settings.clock.now())

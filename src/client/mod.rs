@@ -11,9 +11,9 @@
 //!    with only the status `UNAUTHENTICATED` refuse it. The request is repeated at most once, with a new token, if its body
 //!    allows that. Tokens that were accepted before are replaced at once, up to 20 in a row and then one per second. Of tokens that are
 //!    refused from the start, the first is replaced at once, and the next ones after pauses as in rule 4. While no other token may
-//!    be requested, or cannot be had, a token stays in use that was accepted before, or that was refused without a challenge. A
-//!    second token that the same request was refused with stays in use too, since the cause is not the token then. In these cases
-//!    the request gets the 401.
+//!    be requested, a token stays in use that was accepted before, or that was refused without a challenge. If the request for another
+//!    one fails, a token that was refused without a challenge is used again. A second token that the same request was refused with
+//!    stays in use too, since the cause is not the token then. In these cases the request gets the 401.
 //! 4. Without a token, a request is not sent. It fails with [`CallError::Token`]. After a failure, the next request for a token
 //!    is made 0.5 to 1 s later, then 1 to 2 s, up to 30 s, and not before a `Retry-After` of up to 5 minutes. In between, callers
 //!    get the same error at once. A token that is valid is used while its refresh fails.
@@ -25,7 +25,8 @@
 //! 7. No answer of a resource server changes where the credential is sent, unless [`discover`](ClientCredentialsLayer::discover) is
 //!    used, and then only to issuers that the settings name.
 //! 8. A 403 with `error="insufficient_scope"` changes nothing, unless [`max_scopes`](ClientCredentials::max_scopes) allows to request
-//!    the scopes that it names.
+//!    the scopes that it names. Once the issuer gives a token with them, all calls use it. As long as it does not, the tokens from
+//!    before stay in use.
 //!
 //! # When something fails
 //!
@@ -39,7 +40,7 @@
 //! | the metadata of the resource takes long | It is read in a task of its own, once for all callers. Tokens of the issuer that was found before stay in use meanwhile. |
 //! | a token is revoked | The resource server answers 401. The token is dropped, and the call is repeated with a new one. |
 //! | an issuer that repeats tokens gives the refused one again | If the challenge said `invalid_token`, it is not sent, and calls fail with [`TokenSourceErrorKind::TokenRefused`] until the issuer gives another one. If there was no challenge, it is sent again. |
-//! | one path answers each request with a 401 | Its calls get the 401. The calls of other paths are not affected. Only if it says `invalid_token` before any token was accepted, other calls may fail for as long as the pauses of rule 3. |
+//! | one path answers each request with a 401 | Its calls get the 401. The calls of other paths are not affected. Only if it says `invalid_token`, other calls may fail: before any token was accepted, for as long as the pauses of rule 3; later, for as long as the issuer is down, since the refused token is not sent again. |
 //! | a resource server refuses every token | Each call returns the 401 of the resource server, or fails with [`TokenSourceErrorKind::TokenRefused`] while no new token may be requested. |
 //! | the process or the machine sleeps | The wall clock shows it. The first call after that waits for a new token. |
 //! | the clock jumps ahead | The token is replaced early. |

@@ -11,7 +11,7 @@ use super::access_token::check_type;
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use crate::client_authentication::Form;
 use crate::object::Object;
-use crate::quoted::quoted;
+use crate::quoted::{quoted, shown_url};
 use crate::scope::Scopes;
 use crate::transport::retry_after;
 
@@ -91,6 +91,7 @@ impl<'de> Deserialize<'de> for Seconds {
 
 /// Reads the answer of the token endpoint. `now` is for a `Retry-After` that is a date.
 pub(super) fn read(endpoint: &Uri, response: &Response<Bytes>, now: SystemTime) -> Result<Granted, TokenSourceError> {
+    let endpoint = &shown_url(&endpoint.to_string());
     match response.status() {
         StatusCode::OK => read_token(response.body()).map_err(|what| {
             let content_type = content_type(response.headers());
@@ -130,16 +131,13 @@ fn read_token(body: &[u8]) -> Result<Granted, String> {
     })
 }
 
-fn read_error(endpoint: &Uri, status: StatusCode, response: &Response<Bytes>) -> TokenSourceError {
+fn read_error(endpoint: &str, status: StatusCode, response: &Response<Bytes>) -> TokenSourceError {
     let is_busy = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
     let answer = serde_json::from_slice::<Object<ErrorResponse>>(response.body());
     match answer {
-        Ok(Object(answer)) if !is_busy => TokenSourceError::refused(
-            &endpoint.to_string(),
-            status.as_u16(),
-            &answer.error,
-            answer.error_description.as_deref(),
-        ),
+        Ok(Object(answer)) if !is_busy => {
+            TokenSourceError::refused(endpoint, status.as_u16(), &answer.error, answer.error_description.as_deref())
+        }
         _ if is_busy || status == StatusCode::REQUEST_TIMEOUT => {
             TokenSourceError::of(TokenSourceErrorKind::Unavailable, format!("{endpoint} answered {status}"))
         }
@@ -225,6 +223,16 @@ mod tests {
         let response = Response::builder().status(503).header("retry-after", date).body(Bytes::new()).unwrap();
         let error = read(&endpoint(), &response, now).err().unwrap();
         assert_eq!(error.retry_after(), Some(Duration::from_secs(77)));
+    }
+
+    #[test]
+    fn no_error_shows_the_query_of_the_endpoint() {
+        let endpoint = Uri::from_static("https://auth.example.com/token?key=hunter2");
+        for (status, body) in [(200, "{}"), (307, ""), (400, r#"{"error": "invalid_client"}"#), (404, ""), (503, "")] {
+            let response = Response::builder().status(status).body(Bytes::from_static(body.as_bytes())).unwrap();
+            let error = read(&endpoint, &response, SystemTime::now()).err().unwrap().to_string();
+            assert!(error.contains("https://auth.example.com/token?…") && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

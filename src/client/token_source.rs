@@ -50,11 +50,13 @@ pub trait TokenSource: fmt::Debug + Send + Sync + 'static {
     /// Returns a token that may be sent at the time at which the future is ready.
     fn token(&self) -> TokenFuture;
 
-    /// Tells that a resource server asks for these scopes in addition to those of the token. Returns whether
-    /// [`token`](Self::token) may give another token for that. By default it does not.
-    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> bool {
+    /// Tells that a resource server asks for these scopes in addition to those of the token. Returns the token with them, if the
+    /// source may request it. By default it returns `None`. A source should request it even if the future is dropped: the request
+    /// that was refused cannot always be repeated, but the next ones need the scopes. As long as the issuer does not grant them, the
+    /// calls that do not need them should get the tokens from before.
+    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> Option<TokenFuture> {
         let _ = (token, scopes);
-        false
+        None
     }
 
     /// Tells that a 401 names this URL as the metadata of the resource (RFC 9728 §5.1). Returns the token of the issuer that the
@@ -87,7 +89,7 @@ impl<T: TokenSource + ?Sized> TokenSource for Arc<T> {
         (**self).token()
     }
 
-    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> bool {
+    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> Option<TokenFuture> {
         (**self).widen(token, scopes)
     }
 

@@ -35,11 +35,13 @@ pub struct TokenWatch {
     tokens: Tokens,
     changes: watch::Receiver<()>,
     last: Option<AccessToken>,
+    /// The last look failed, so the next one needs no change.
+    has_failed: bool,
 }
 
 impl TokenWatch {
     pub(super) fn new(tokens: Tokens) -> Self {
-        Self { changes: tokens.changes(), tokens, last: None }
+        Self { changes: tokens.changes(), tokens, last: None, has_failed: false }
     }
 
     /// Waits for a token that this watch has not given before: the first one at once, and each later one when it was
@@ -50,13 +52,17 @@ impl TokenWatch {
     /// When there is no token that can be sent. While an older token is valid, a refresh that fails is not an error.
     pub async fn next(&mut self) -> Result<AccessToken, TokenSourceError> {
         loop {
-            if let Some(last) = &self.last {
+            if let Some(last) = &self.last
+                && !self.has_failed
+            {
                 let due = last.lifetime().map(|lifetime| lifetime.until_refresh(self.tokens.now())).unwrap_or_default();
                 let _ = timeout(due.clamp(MIN_SLEEP, MAX_SLEEP), self.changes.changed()).await;
             }
-            let token = self.tokens.token().await?;
-            // Also the change that this call caused.
-            self.changes.mark_unchanged();
+            let outcome = self.tokens.token().await;
+            self.has_failed = outcome.is_err();
+            let token = outcome?;
+            // Also the change that this call caused. Other tokens may be in use now, with more scopes.
+            self.changes = self.tokens.changes();
             if self.last.as_ref() != Some(&token) {
                 self.last = Some(token.clone());
                 return Ok(token);

@@ -288,16 +288,24 @@ async fn a_repetition_that_waits_for_the_service_is_not_sent_with_an_expired_tok
         }
     }
 
-    for (second, status) in [(Verdict::Accept, 200), (Verdict::InvalidToken, 401)] {
+    // If the issuer is down by then, the caller gets the first answer.
+    for (second, tokens, status, sent) in
+        [(Verdict::Accept, 3, 200, 2), (Verdict::InvalidToken, 3, 401, 2), (Verdict::Accept, 2, 401, 1)]
+    {
         let mut calls = 0;
         let world = world().resource_rule(move |_, _| {
             calls += 1;
             if calls == 1 { Verdict::InvalidToken } else { second }
         });
+        let mut issued = 0;
+        world.issue_rule(move |_| {
+            issued += 1;
+            if issued > tokens { Issue::NoConnection } else { Issue::Token(Some(600)) }
+        });
         let layer = ClientCredentialsLayer::from_source(world.source(), API).unwrap();
         let inner = Busy { inner: ResourceServer(world.clone()), is_busy: Arc::default(), gate: Arc::default() };
         assert_eq!(layer.layer(inner).oneshot(request("/a")).await.unwrap().status(), status);
         assert_eq!(world.lock().seen.violations, Vec::<String>::new());
-        assert_eq!((world.arrivals("/a"), world.token_requests()), (2, 3));
+        assert_eq!((world.arrivals("/a"), world.token_requests()), (sent, 3));
     }
 }

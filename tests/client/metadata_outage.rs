@@ -32,6 +32,8 @@ struct Server {
     /// The path of the token endpoint that answers.
     token_path: Arc<Mutex<&'static str>>,
     metadata_requests: Arc<AtomicUsize>,
+    /// Whether the metadata comes with `Retry-After: 120`.
+    asks_to_wait: bool,
 }
 
 fn metadata(path: &str) -> (u16, String) {
@@ -41,7 +43,12 @@ fn metadata(path: &str) -> (u16, String) {
 impl Server {
     fn new() -> Self {
         let metadata = Arc::new(Mutex::new(metadata("/token")));
-        Self { metadata, token_path: Arc::new(Mutex::new("/token")), metadata_requests: Arc::default() }
+        Self {
+            metadata,
+            token_path: Arc::new(Mutex::new("/token")),
+            metadata_requests: Arc::default(),
+            asks_to_wait: false,
+        }
     }
 
     fn source(&self) -> CachedTokenSource {
@@ -57,7 +64,11 @@ impl Server {
             } else {
                 (503, String::new())
             };
-            let response = Response::builder().status(status).body(Full::<Bytes>::from(body)).unwrap();
+            let mut response = Response::builder().status(status);
+            if server.asks_to_wait {
+                response = response.header("retry-after", "120");
+            }
+            let response = response.body(Full::<Bytes>::from(body)).unwrap();
             std::future::ready(Ok::<_, Infallible>(response))
         });
         ClientCredentials::new(ISSUER, "agent", SecretSource::from_value("the-secret"))
@@ -76,6 +87,21 @@ async fn minutes(source: &CachedTokenSource, minutes: usize) -> usize {
         sleep(Duration::from_secs(60)).await;
     }
     failed
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_of_the_metadata_is_honoured() {
+    let server = Server { asks_to_wait: true, ..Server::new() };
+    *server.metadata.lock().unwrap() = (429, String::new());
+    let source = server.source();
+    let error = source.token().await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(120)));
+    sleep(Duration::from_secs(119)).await;
+    source.token().await.unwrap_err();
+    assert_eq!(server.metadata_requests.load(Relaxed), 2, "one at each of the two URLs");
+    *server.metadata.lock().unwrap() = metadata("/token");
+    sleep(Duration::from_secs(1)).await;
+    source.token().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::poll;
 use tokio::time::sleep;
-use tower_client_credentials::client::TokenSourceErrorKind;
+use tower_client_credentials::client::{AccessToken, TokenSource as _, TokenSourceErrorKind};
 
 use super::world::{Issue, World};
 
@@ -147,6 +147,34 @@ async fn a_refused_token_does_not_affect_its_successor() {
     source.invalidate(&first);
     assert_eq!(source.token().await.unwrap(), second);
     assert_eq!((world.token_requests(), source.statistics().refused), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_of_a_source_that_is_gone_does_not_become_that_of_its_replacement() {
+    let world = world();
+    let token = world.source().token().await.unwrap();
+    world.issue_rule(|_| Issue::NoConnection);
+    let replacement = world.source();
+    replacement.refused_without_explanation(&token);
+    replacement.refused_without_explanation(&AccessToken::bearer("static").unwrap());
+    assert!(replacement.token().await.is_err());
+    assert_eq!(replacement.statistics().refused, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_looks_again_when_the_error_said() {
+    let world = world();
+    let source = world.source();
+    let mut tokens = source.watch();
+    // Tokens that are refused from the start are replaced after pauses.
+    for _ in 0..2 {
+        source.invalidate(&tokens.next().await.unwrap());
+    }
+    let wait = tokens.next().await.unwrap_err().retry_after().unwrap();
+    sleep(wait).await;
+    let before = world.time();
+    tokens.next().await.unwrap();
+    assert!(world.time() < before + seconds(1), "it took {:?}", world.time().saturating_sub(before));
 }
 
 #[tokio::test(start_paused = true)]

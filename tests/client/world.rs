@@ -18,7 +18,8 @@ use tower_client_credentials::clock::Clock;
 use tower_client_credentials::{ClientCredentials, Scope};
 
 pub const ISSUER: &str = "https://auth.example.com";
-pub const TOKEN_URL: &str = "https://auth.example.com/token";
+/// Its query has a key of the application.
+pub const TOKEN_URL: &str = "https://auth.example.com/token?key=hunter2";
 pub const API: &str = "https://api.example.com";
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -47,6 +47,7 @@ impl<B: Body<Data = Bytes>> RepeatBody<B> for Replay<B> {
             length: 0,
             is_too_long: false,
             has_second_reader: false,
+            first_waker: None,
         }));
         let reader = |is_second| ReplayBody { shared: shared.clone(), is_second, next: 0, is_end_stream };
         let (first, second) = (reader(false), reader(true));
@@ -55,13 +56,15 @@ impl<B: Body<Data = Bytes>> RepeatBody<B> for Replay<B> {
     }
 
     fn restore(&self, kept: ReplayBody<B>) -> Option<B> {
-        {
-            let mut shared = kept.lock();
-            if shared.is_too_long {
-                return None;
-            }
-            shared.has_second_reader = true;
+        let mut shared = kept.lock();
+        if shared.is_too_long {
+            return None;
         }
+        shared.has_second_reader = true;
+        let first_waker = shared.first_waker.take();
+        drop(shared);
+        // The body wakes only its last reader. The first one must end, since it may occupy a stream of its connection.
+        first_waker.iter().for_each(Waker::wake_by_ref);
         Some((self.wrap)(kept))
     }
 }
@@ -83,6 +86,8 @@ struct Shared<B> {
     is_too_long: bool,
     /// From then on, the first reader gets nothing.
     has_second_reader: bool,
+    /// Wakes the first reader.
+    first_waker: Option<Waker>,
 }
 
 #[derive(Clone)]
@@ -149,7 +154,12 @@ impl<B: Body<Data = Bytes>> Body for ReplayBody<B> {
             }
         }
         let Some(rest) = &mut shared.rest else { return Poll::Ready(None) };
-        let frame = std::task::ready!(rest.as_mut().poll_frame(cx));
+        let Poll::Ready(frame) = rest.as_mut().poll_frame(cx) else {
+            if !this.is_second {
+                shared.first_waker = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        };
         match &frame {
             Some(Ok(frame)) if !this.is_second => shared.record(frame),
             Some(Ok(_)) => {}
@@ -185,11 +195,14 @@ debug_fields!(ReplayBody<B> { is_second });
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::time::Duration;
 
     use bytes::Bytes;
     use http_body::{Body, Frame};
     use http_body_util::combinators::UnsyncBoxBody;
     use http_body_util::{BodyExt as _, Full, StreamBody};
+    use tokio::time::timeout;
+    use tokio_stream::StreamExt as _;
 
     use super::{MAX_RECORDED, RepeatBody as _, Replay};
 
@@ -219,6 +232,19 @@ mod tests {
             assert!(first.frame().await.is_none(), "the first attempt is over");
             assert_eq!(rest(second).await, "abc", "after {read} frames");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_attempt_ends_even_if_it_waits_for_a_frame_that_the_second_one_gets() {
+        let endless = tokio_stream::iter([Ok(Frame::data(Bytes::from_static(b"a")))]).chain(tokio_stream::pending());
+        let (mut first, kept) = replay().keep(StreamBody::new(endless).boxed_unsync());
+        first.frame().await.unwrap().unwrap();
+        let first = tokio::spawn(async move { first.frame().await.is_none() });
+        tokio::task::yield_now().await;
+        let mut second = replay().restore(kept).unwrap();
+        second.frame().await.unwrap().unwrap();
+        assert!(futures_util::poll!(second.frame()).is_pending());
+        assert!(timeout(Duration::from_secs(1), first).await.expect("nothing wakes it").unwrap());
     }
 
     #[tokio::test]

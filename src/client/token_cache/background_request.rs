@@ -1,6 +1,8 @@
 //! The request for a token that runs in a task of its own, for all callers that wait for the token.
 
-use std::sync::Arc;
+use std::mem;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
 use tracing::Span;
@@ -75,7 +77,11 @@ impl PendingRequest {
                     .ok_or(error)
             }
         };
+        let is_granted = outcome.is_ok() || state.reusable(now).is_some();
+        entry.is_granted.store(is_granted, Ordering::Release);
+        let narrower = if is_granted { mem::take(&mut state.narrower) } else { Vec::new() };
         drop(state);
+        narrower.iter().filter_map(Weak::upgrade).for_each(|narrower| entry.take_over_from(&narrower));
         // The flight that new callers found is gone, so each receiver is that of a waiting call.
         let effort = Effort { duration: now.since(self.started), waiting: self.sender.receiver_count() };
         entry.client.report(&entry.query, &report, effort);

@@ -1,6 +1,7 @@
 //! [`Entry`]: the tokens of one key, and when another one is requested.
 
 use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, Weak};
 
 use tokio::sync::watch;
@@ -23,8 +24,10 @@ pub(crate) struct Entry {
     pub(super) client: Arc<IssuerClient>,
     pub(super) siblings: Weak<dyn Siblings>,
     pub(super) query: TokenQuery,
-    /// The tokens with more scopes that are used in place of these, since a resource server asked for them.
+    /// The tokens with more scopes that are used in place of these, since a resource server asked for them and the issuer gave one.
     pub(super) wider: OnceLock<Tokens>,
+    /// The issuer gave a token, and no request that failed has left the entry without one. Until then, those with fewer scopes are used.
+    pub(super) is_granted: AtomicBool,
     pub(super) ready: ReadyToken,
     pub(super) state: Mutex<State>,
     /// Written when a token was obtained or refused, for those that watch.
@@ -43,6 +46,8 @@ pub(super) struct State {
     pub(super) dropped: Option<AccessToken>,
     /// That such a call was accepted is noted in `attempts`.
     pub(super) is_acceptance_noted: bool,
+    /// The tokens with fewer scopes in place of which these are used from the first one on. There are at most as many as sets of tokens.
+    pub(super) narrower: Vec<Weak<Entry>>,
 }
 
 /// What a caller does next.
@@ -61,12 +66,14 @@ impl Entry {
             refused: RefusedTokens::default(),
             dropped: None,
             is_acceptance_noted: false,
+            narrower: Vec::new(),
         };
         Self {
             client,
             siblings,
             query,
             wider: OnceLock::new(),
+            is_granted: AtomicBool::new(false),
             ready: ReadyToken::new(),
             state: Mutex::new(state),
             changes: watch::Sender::new(()),
@@ -112,7 +119,10 @@ impl Entry {
                 planned.start();
                 Step::Wait(flight)
             }
-            Err(error) => Step::Done(Err(error)),
+            Err(error) => {
+                self.is_granted.store(false, Ordering::Release);
+                Step::Done(Err(error))
+            }
         }
     }
 
@@ -146,6 +156,24 @@ impl Entry {
                 self.client.issuer()
             ),
         )
+    }
+
+    /// Has these tokens used in place of those with fewer scopes, as soon as the issuer gives one. Until then, the others stay in use:
+    /// an issuer that refuses the scopes, or is down, must not stop the calls that do not need them.
+    pub(super) fn replaces(self: &Arc<Self>, narrower: &Arc<Self>) {
+        let mut state = self.state();
+        if state.current.is_some() {
+            drop(state);
+            self.take_over_from(narrower);
+        } else if !state.narrower.iter().any(|own| std::ptr::eq(own.as_ptr(), Arc::as_ptr(narrower))) {
+            state.narrower.push(Arc::downgrade(narrower));
+        }
+    }
+
+    pub(super) fn take_over_from(self: &Arc<Self>, narrower: &Self) {
+        // Where another set of tokens was first, that one is used, and the next answer asks for the rest.
+        narrower.wider.get_or_init(|| Tokens(self.clone()));
+        narrower.changes.send_replace(());
     }
 
     /// Returns whether a caller that waited for this token may send it.

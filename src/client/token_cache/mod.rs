@@ -3,11 +3,12 @@
 mod background_request;
 mod entry;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use self::entry::{Entry, Step};
 use super::access_token::AccessToken;
@@ -78,14 +79,17 @@ impl Tokens {
         self.0.client.now()
     }
 
+    /// Returns the changes of the tokens in use, from now on.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
-        self.0.changes.subscribe()
+        self.in_use().0.changes.subscribe()
     }
 
     /// Returns the handle on the tokens that are in use: these, or those with more scopes.
     fn in_use(&self) -> &Self {
         let mut tokens = self;
-        while let Some(wider) = tokens.0.wider.get() {
+        while let Some(wider) = tokens.0.wider.get()
+            && wider.0.is_granted.load(Ordering::Acquire)
+        {
             tokens = wider;
         }
         tokens
@@ -102,37 +106,46 @@ impl Tokens {
     }
 
     pub(super) async fn token(&self) -> Outcome {
-        match self.in_use().0.step() {
-            Step::Done(outcome) => outcome,
-            Step::Wait(flight) => {
-                let client = &self.0.client;
-                client.caller_waits();
-                let span = telemetry::token_wait(client.issuer(), client.client_id());
-                let outcome = self.wait(flight).instrument(span.clone()).await;
-                if let Err(error) = &outcome {
-                    span.record("error.type", error.kind().name());
-                }
-                outcome
-            }
-        }
+        let tokens = self.in_use();
+        self.outcome(tokens, tokens.0.step()).await
     }
 
-    async fn wait(&self, flight: Flight) -> Outcome {
-        let mut next = Step::Wait(flight);
-        loop {
-            let this = self.in_use();
-            match next {
-                Step::Done(outcome) => return outcome,
-                Step::Wait(flight) => {
-                    match flight.result(this.now()).await {
-                        Some(Ok(token)) if this.0.may_be_sent(&token) => return Ok(token),
-                        Some(Err(error)) => return Err(error),
-                        // It was refused or has ended while this caller did not run, or it did not come.
-                        Some(Ok(_)) | None => {}
-                    }
-                }
+    /// Returns the outcome after the first step, which these tokens or those in use took.
+    async fn outcome(&self, tokens: &Self, step: Step) -> Outcome {
+        if let Step::Done(Ok(token)) = step {
+            return Ok(token);
+        }
+        let client = &self.0.client;
+        let span = match &step {
+            Step::Done(_) => Span::none(),
+            Step::Wait(_) => {
+                client.caller_waits();
+                telemetry::token_wait(client.issuer(), client.client_id())
             }
-            next = self.in_use().0.step();
+        };
+        let outcome = self.follow(tokens, step).instrument(span.clone()).await;
+        if let Err(error) = &outcome {
+            span.record("error.type", error.kind().name());
+        }
+        outcome
+    }
+
+    async fn follow<'a>(&'a self, mut tokens: &'a Self, mut step: Step) -> Outcome {
+        loop {
+            let outcome = match step {
+                Step::Done(outcome) => Some(outcome),
+                Step::Wait(flight) => flight.result(tokens.now()).await,
+            };
+            let in_use = self.in_use();
+            match outcome {
+                Some(Ok(token)) if tokens.0.may_be_sent(&token) => return Ok(token),
+                // If the issuer no longer grants more scopes, the tokens with fewer are in use again.
+                Some(Err(error)) if Arc::ptr_eq(&tokens.0, &in_use.0) => return Err(error),
+                // It was refused or has ended while this caller did not run, or it did not come.
+                Some(_) | None => {}
+            }
+            tokens = in_use;
+            step = tokens.0.step();
         }
     }
 }
@@ -148,43 +161,38 @@ impl TokenSource for Tokens {
         Box::pin(async move { Tokens::token(&tokens).await })
     }
 
-    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> bool {
+    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> Option<TokenFuture> {
         let Self(entry) = self.in_use();
         // Another request has done it already.
         if !token.came_from(entry) {
-            return true;
+            return Some(TokenSource::token(self));
         }
         let query = &entry.query;
         let wider = query.scopes.union(scopes);
         if wider == query.scopes || !entry.client.max_scopes().is_some_and(|max| max.contains_all(&wider)) {
-            return false;
+            return None;
         }
-        let Some(siblings) = entry.siblings.upgrade() else { return false };
-        match siblings.tokens(TokenQuery { scopes: wider, ..query.clone() }) {
-            Ok(wider) => {
-                tracing::info!(scopes = %wider.0.query.scopes, "a resource server asks for more scopes");
-                // Where another thread was first, its scopes are used, and the next answer asks for the rest.
-                entry.wider.get_or_init(|| wider);
-                true
-            }
-            Err(_) => false,
-        }
+        let wider = entry.siblings.upgrade()?.tokens(TokenQuery { scopes: wider, ..query.clone() }).ok()?;
+        tracing::info!(scopes = %wider.0.query.scopes, "a resource server asks for more scopes");
+        wider.0.replaces(entry);
+        let step = wider.0.step();
+        Some(Box::pin(async move { wider.outcome(&wider, step).await }))
     }
 
     fn invalidate(&self, token: &AccessToken) {
-        self.refused(token, Refusal::InvalidToken);
+        Self::refused(token, Refusal::InvalidToken);
     }
 
     fn refused_without_explanation(&self, token: &AccessToken) {
-        self.refused(token, Refusal::Unexplained);
+        Self::refused(token, Refusal::Unexplained);
     }
 }
 
 impl Tokens {
-    fn refused(&self, token: &AccessToken, refusal: Refusal) {
-        // The tokens in use may be others by now: with more scopes, or of another issuer.
-        let own = Self::of(token);
-        let Self(entry) = own.as_ref().unwrap_or_else(|| self.in_use());
+    fn refused(token: &AccessToken, refusal: Refusal) {
+        // The tokens in use may be others by now: with more scopes, or of another issuer. A token that is not from a cache, or whose
+        // cache is gone, concerns none of them.
+        let Some(Self(entry)) = Self::of(token) else { return };
         let now = entry.client.now();
         let was_accepted = token.was_accepted() || token.lifetime().is_some_and(|life| life.age(now) >= OLD);
         let mut state = entry.state();
