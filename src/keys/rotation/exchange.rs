@@ -278,8 +278,9 @@ impl Keeper {
     /// Lets servers and verifiers use a ring.
     pub(super) fn apply(&self, local: &mut Local, mut applied: Applied) {
         applied.drop_unused_private_keys();
-        let key_set = |applied: &Applied| -> Vec<(String, KeyState)> {
-            applied.state.keys.iter().map(|entry| (entry.key_id().to_owned(), entry.state)).collect()
+        let key_set = |applied: &Applied| -> (Vec<(String, KeyState)>, Vec<String>) {
+            let states = applied.state.keys.iter().map(|entry| (entry.key_id().to_owned(), entry.state)).collect();
+            (states, applied.state.distrusted.clone())
         };
         // The same keys in the same states keep the snapshot, and so the documents that were rendered of it.
         if local.applied.as_ref().is_none_or(|before| key_set(before) != key_set(&applied)) {
@@ -313,6 +314,14 @@ impl Keeper {
                 .map(|entry| entry.public.clone())
                 .collect(),
             next_algorithms: state.next().map(|next| next.public.algorithm()).into_iter().collect(),
+            // The list may be that of this replica if the stored one was altered, and the rows are authentic nevertheless.
+            distrusted: state
+                .keys
+                .iter()
+                .filter(|entry| !entry.state.is_trusted())
+                .map(|entry| entry.key_id().to_owned())
+                .chain(state.distrusted.iter().cloned())
+                .collect(),
             max_age: self.settings.max_age,
             lease: Some(self.lease.clone()),
         }));

@@ -146,6 +146,7 @@ impl Keeper {
             signing: Err(NoSigningKey("the ring was not read yet".into())),
             trusted: Vec::new(),
             next_algorithms: Vec::new(),
+            distrusted: Vec::new(),
             max_age: settings.max_age,
             lease: Some(lease.clone()),
         };

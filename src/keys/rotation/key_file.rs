@@ -338,6 +338,7 @@ impl Loaded {
             signing: signing.cloned().ok_or(NoSigningKey("there is no key that signs".into())),
             trusted: trusted.collect(),
             next_algorithms: self.state.next().map(|next| next.public.algorithm()).into_iter().collect(),
+            distrusted: Vec::new(),
             max_age: settings.max_age,
             lease: None,
         })

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::clock::{Clock as _, ManualClock};
 use crate::event::{self, Outcome};
-use crate::keys::{Algorithm, SignError, SignFuture, Signer, SignerLimits, SigningKey, VerifyingKey};
+use crate::keys::{Algorithm, SignError, SignFuture, Signer, SignerLimits, SigningKey, TrustLevel, VerifyingKey};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
