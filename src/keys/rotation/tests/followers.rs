@@ -75,6 +75,32 @@ async fn a_ring_that_nothing_follows_any_more_is_not_used() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_command_brings_a_ring_back_that_nothing_follows_any_more_and_each_reaches_the_store() {
+    let site = Site::new();
+    let link = Link::to(&site.store);
+    let (one, other) = (site.builder(&link).connect().await.unwrap(), site.replica().await);
+    site.pass(400 * SECOND).await;
+    let before = states(&one);
+    link.panics.store(true, Ordering::SeqCst);
+    site.pass(2 * SECOND).await;
+    link.panics.store(false, Ordering::SeqCst);
+    let assert_unused = |after: &str| {
+        assert!(one.ring().current().is_cut_off() && !one.is_ready(), "after {after}");
+        assert!(one.ring().current().signing_key().is_err(), "after {after}");
+    };
+    one.refresh().await.unwrap();
+    assert_unused("a refresh");
+    let first = one.rotate().await.unwrap();
+    assert_unused("a rotation");
+    one.distrust(&first).await.unwrap();
+    assert_unused("a distrust");
+    assert_ne!(states(&one), before);
+    site.pass(SECOND).await;
+    assert!(other.is_ready() && states(&other) == states(&one));
+    assert!(other.ring().key_ids().all(|key_id| key_id != first));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replica_that_cannot_read_a_newer_ring_stops_before_its_lease_ends() {
     let site = Site::new();
     let one = site.replica().await;
@@ -156,4 +182,20 @@ async fn a_distrust_that_the_ring_learns_without_the_key_holds_for_a_key_that_is
     other.refresh().await.unwrap();
     assert_eq!(ring.key_ids().collect::<Vec<_>>(), keys);
     assert!(!ring.current().accepts(&public));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_ends_before_each_answer_of_the_store_is_an_error_and_no_endless_loop() {
+    let site = Site::new();
+    let link = Link::to(&site.store);
+    let one = site.builder(&link).connect().await.unwrap();
+    *link.suspended.lock().unwrap() = Some(site.clock.clone());
+    let refreshed = timeout(10 * SECOND, one.refresh()).await.expect("the loop has an end");
+    assert!(matches!(refreshed, Err(KeyRingError::Store(_))), "{refreshed:?}");
+    assert!(!one.is_ready());
+    let starting = timeout(10 * SECOND, site.builder(&link).connect()).await.expect("the loop has an end");
+    assert!(matches!(starting, Err(KeyRingError::Store(_))));
+    *link.suspended.lock().unwrap() = None;
+    site.pass(2 * SECOND).await;
+    assert!(one.is_ready());
 }
