@@ -4,6 +4,7 @@ mod rfc3339;
 
 use std::cell::Cell;
 use std::fmt;
+use std::fs::Metadata;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -151,6 +152,23 @@ pub(crate) fn unix_millis(time: SystemTime) -> u64 {
 /// Returns the time that is this many milliseconds after the start of 1970.
 pub(crate) fn at_unix_millis(millis: u64) -> SystemTime {
     later(UNIX_EPOCH, Duration::from_millis(millis))
+}
+
+/// Returns when the content, the name, the owner or the permissions of a file last changed (`ctime`), which no program can set. `None` on
+/// systems without such a time.
+pub(crate) fn changed_at(metadata: &Metadata) -> Option<SystemTime> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let nanoseconds = u32::try_from(metadata.ctime_nsec()).ok();
+        let since_1970 = u64::try_from(metadata.ctime()).ok().zip(nanoseconds);
+        since_1970.and_then(|(seconds, nanoseconds)| UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds)))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        None
+    }
 }
 
 /// Whole seconds since the epoch, at most what a [`SystemTime`] can represent.

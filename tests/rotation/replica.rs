@@ -148,6 +148,7 @@ impl Parts {
             .longest_token(TOKEN_LIFE)
             .margin(Duration::from_millis(200))
             .lease(form.lease)
+            .store_timeout(form.lease / 5)
             .poll_interval(Duration::from_millis(50))
             .connect()
             .await

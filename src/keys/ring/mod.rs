@@ -120,7 +120,8 @@ impl KeyRing {
     /// key with another algorithm counts as another key, so that tokens stay valid when the algorithm changes.
     ///
     /// The result is a ring of its own, unless the keys of this one can change: then its clones trust the key as well, for as
-    /// long as the process runs, independent of the steps of the other keys.
+    /// long as the process runs, independent of the steps of the other keys. A key that the ring distrusts is not trusted, whether it
+    /// is added before or after that.
     #[must_use]
     pub fn also_trust(self, key: VerifyingKey) -> Self {
         let Some(shared) = self.changing() else { return Self::of(self.current().also_trusting(key)) };

@@ -124,7 +124,8 @@ mod tests {
 
     fn keys(signing: Arc<SigningKey>, lease: Option<Arc<Lease>>) -> KeySnapshot {
         let (trusted, max_age) = (vec![signing.verifying_key()], Duration::ZERO);
-        KeySnapshot::shared(SharedKeys { signing: Ok(signing), trusted, next_algorithms: Vec::new(), max_age, lease })
+        let (next_algorithms, distrusted) = (Vec::new(), Vec::new());
+        KeySnapshot::shared(SharedKeys { signing: Ok(signing), trusted, next_algorithms, distrusted, max_age, lease })
     }
 
     fn ring(signing: Arc<SigningKey>) -> KeyRing {

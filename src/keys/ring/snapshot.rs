@@ -19,6 +19,8 @@ pub(crate) struct KeySnapshot {
     trust: Box<[Arc<Trust>]>,
     /// The algorithms of the keys that sign next.
     next_algorithms: Vec<Algorithm>,
+    /// The names of the keys that are never trusted again, also not in addition.
+    distrusted: Arc<[String]>,
     max_age: Option<Duration>,
     lease: Option<Arc<Lease>>,
     /// Whether the process was cut off from the key store for too long: other replicas may have changed the ring.
@@ -35,6 +37,8 @@ pub(crate) struct SharedKeys {
     pub(crate) signing: Result<Arc<SigningKey>, NoSigningKey>,
     pub(crate) trusted: Vec<VerifyingKey>,
     pub(crate) next_algorithms: Vec<Algorithm>,
+    /// The names of the keys that must not be trusted in addition.
+    pub(crate) distrusted: Vec<String>,
     pub(crate) max_age: Duration,
     /// `None` if no store can be lost.
     pub(crate) lease: Option<Arc<Lease>>,
@@ -52,6 +56,7 @@ impl KeySnapshot {
             signing: Ok(Arc::new(signing)),
             trust: Box::default(),
             next_algorithms: Vec::new(),
+            distrusted: Arc::default(),
             max_age: None,
             lease: None,
             is_cut_off: false,
@@ -59,9 +64,10 @@ impl KeySnapshot {
     }
 
     pub(crate) fn shared(keys: SharedKeys) -> Self {
-        let SharedKeys { signing, trusted, next_algorithms, max_age, lease } = keys;
+        let SharedKeys { signing, trusted, next_algorithms, distrusted, max_age, lease } = keys;
         let (trusted, trust, max_age) = (trusted.into(), Box::default(), Some(max_age));
-        Self { signing, trusted, trust, next_algorithms, max_age, lease, is_cut_off: false }
+        let distrusted = distrusted.into();
+        Self { signing, trusted, trust, next_algorithms, distrusted, max_age, lease, is_cut_off: false }
     }
 
     /// Returns the same keys, which can be neither used nor published until the key store answers again.
@@ -111,9 +117,11 @@ impl KeySnapshot {
         self.max_age
     }
 
-    /// Returns a snapshot that trusts one more key, unless it is there already.
+    /// Returns a snapshot that trusts one more key, unless it is there already or was distrusted.
     pub(crate) fn also_trusting(&self, key: VerifyingKey) -> Self {
-        let is_new = !self.trusts(&key);
+        // A distrust is of the private half, whatever the algorithm.
+        let is_distrusted = self.distrusted.iter().any(|key_id| key_id == key.key_id());
+        let is_new = !is_distrusted && !self.trusts(&key);
         let trusted = self.trusted.iter().cloned().chain(Some(key).filter(|_| is_new)).collect();
         Self { trusted, trust: Box::default(), ..self.clone() }
     }

@@ -7,6 +7,7 @@ use super::keeper::{Applied, Keeper, Local, NotApplied, Phase};
 use super::lifecycle::{KeyState, RingState, Step};
 use super::peers::Loaded;
 use super::status::RingStatus;
+use super::store::KeyStoreError;
 use super::stored_ring::{
     foreign, is_behind, is_contested_by, is_foreign, is_lived_on, lagging, shown, why_contested, why_restored,
 };
@@ -17,11 +18,14 @@ use crate::keys::{KeyError, KeySnapshot, NoSigningKey, SharedKeys};
 use crate::metrics;
 use crate::sync::lock;
 
+/// How often the lease is renewed until the store answers while it lasts. Once is enough, unless the machine stands still in between.
+const MAX_RENEWALS: usize = 5;
+
 impl Keeper {
     /// Reads and applies the stored ring, and reports in the lease what this replica has. Afterwards it has what the store had
     /// while the lease was already there, so no step since then was taken without this replica.
     pub(super) async fn sync(&self, local: &mut Local) -> Result<Loaded, KeyRingError> {
-        loop {
+        for _ in 0..MAX_RENEWALS {
             let requested_at = self.lease.now();
             let loaded = self.load(local).await?;
             self.apply_stored(local, &loaded)?;
@@ -50,6 +54,11 @@ impl Keeper {
                 return Ok(loaded);
             }
         }
+        Err(KeyRingError::Store(KeyStoreError::new(format!(
+            "the lease was renewed {MAX_RENEWALS} times, and each time the next answer of the store came more than {:?} later; the \
+             store is too slow for `lease`, or the clock of this machine jumps",
+            self.settings.usable()
+        ))))
     }
 
     /// Reads the store, and applies nothing.
@@ -278,8 +287,9 @@ impl Keeper {
     /// Lets servers and verifiers use a ring.
     pub(super) fn apply(&self, local: &mut Local, mut applied: Applied) {
         applied.drop_unused_private_keys();
-        let key_set = |applied: &Applied| -> Vec<(String, KeyState)> {
-            applied.state.keys.iter().map(|entry| (entry.key_id().to_owned(), entry.state)).collect()
+        let key_set = |applied: &Applied| -> (Vec<(String, KeyState)>, Vec<String>) {
+            let states = applied.state.keys.iter().map(|entry| (entry.key_id().to_owned(), entry.state)).collect();
+            (states, applied.state.distrusted.clone())
         };
         // The same keys in the same states keep the snapshot, and so the documents that were rendered of it.
         if local.applied.as_ref().is_none_or(|before| key_set(before) != key_set(&applied)) {
@@ -304,7 +314,7 @@ impl Keeper {
             }),
             None => Err(NoSigningKey("the ring has no authentic key that signs".into())),
         };
-        ring.replace(KeySnapshot::shared(SharedKeys {
+        let snapshot = KeySnapshot::shared(SharedKeys {
             signing,
             trusted: state
                 .keys
@@ -313,9 +323,20 @@ impl Keeper {
                 .map(|entry| entry.public.clone())
                 .collect(),
             next_algorithms: state.next().map(|next| next.public.algorithm()).into_iter().collect(),
+            // The list may be that of this replica if the stored one was altered, and the rows are authentic nevertheless.
+            distrusted: state
+                .keys
+                .iter()
+                .filter(|entry| !entry.state.is_trusted())
+                .map(|entry| entry.key_id().to_owned())
+                .chain(state.distrusted.iter().cloned())
+                .collect(),
             max_age: self.settings.max_age,
             lease: Some(self.lease.clone()),
-        }));
+        });
+        // Without its task, nothing would stop the use of the ring when the lease ends.
+        let has_ended = lock(&self.has_ended);
+        ring.replace(if *has_ended { snapshot.cut_off() } else { snapshot });
     }
 
     /// Records the status for the operator.

@@ -21,7 +21,7 @@ use crate::crypto::sha256;
 use crate::deadline::within;
 use crate::keys::ring::WeakKeyRing;
 use crate::keys::{KeyError, KeyRing, KeySnapshot, Lease, NoSigningKey, SharedKeys};
-use crate::sync::AbortOnDrop;
+use crate::sync::{AbortOnDrop, lock};
 
 /// What the background task and the operator's calls share.
 pub(super) struct Keeper {
@@ -35,6 +35,8 @@ pub(super) struct Keeper {
     /// How many looks at the store in a row failed.
     pub(super) failures: AtomicU32,
     pub(super) task: OnceLock<AbortHandle>,
+    /// Whether the task that follows the store has ended. Held while the ring is replaced, so that nothing is published after the end.
+    pub(super) has_ended: Mutex<bool>,
 }
 
 #[derive(Default)]
@@ -127,6 +129,8 @@ impl Drop for CutOffOnDrop {
             ring = self.0.settings.name,
             "the task that follows the key ring has ended, so the ring is not used"
         );
+        let mut has_ended = lock(&self.0.has_ended);
+        *has_ended = true;
         ring.replace(ring.snapshot().cut_off());
     }
 }
@@ -146,6 +150,7 @@ impl Keeper {
             signing: Err(NoSigningKey("the ring was not read yet".into())),
             trusted: Vec::new(),
             next_algorithms: Vec::new(),
+            distrusted: Vec::new(),
             max_age: settings.max_age,
             lease: Some(lease.clone()),
         };
@@ -159,6 +164,7 @@ impl Keeper {
             status: Mutex::default(),
             failures: AtomicU32::new(0),
             task: OnceLock::new(),
+            has_ended: Mutex::default(),
         });
         keeper.open().await?;
         let task = tokio::spawn(keeper.clone().follow()).abort_handle();

@@ -22,8 +22,10 @@ const LENGTH: usize = 32;
 /// Give every replica the same one, from a place other than the store: a secret manager, or a file. Create it for example with
 /// `openssl rand -base64 32`.
 ///
-/// To replace it, start every replica with the new one and [`also`](Self::also) the old one. The first step of the ring, or
-/// [`KeyManager::reseal`](super::KeyManager::reseal), encrypts the ring with the new one. Then remove the old one.
+/// To replace it, start every replica with the old one and [`also`](Self::also) the new one, so that each of them can read what the others
+/// write. Only then start them with the new one and `also` the old one: each step of the ring encrypts it with the new one from then on,
+/// and so does [`KeyManager::reseal`](super::KeyManager::reseal). Call it, and then remove the old one. A replica that lacks the key that
+/// encrypted the ring answers 503 when its lease ends.
 ///
 /// ```
 /// use tower_client_credentials::keys::rotation::KeyEncryptionKey;

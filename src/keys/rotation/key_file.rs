@@ -36,10 +36,14 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 ///
 /// If the path is that of a folder, each file in it whose name ends in `.pem` contains a key, except for hidden ones. An empty
 /// folder gets a key in `signing.pem`. To rotate, put one more file there: its key takes the same steps. Remove the file of a
-/// key that has retired, now or later; its tokens stay valid. If a file is malformed, for example half written, nothing changes.
+/// key only when the key is gone from the key set: after a restart, its tokens would be refused. If a file is malformed, for example half
+/// written, nothing changes. [`watch`](Self::watch) reads the folder again and again.
 ///
-/// After a restart, all keys in the folder are trusted. The file that was written last signs, unless it was written so recently
-/// that a cache may lack its key. [`watch`](Self::watch) reads the folder again and again.
+/// After a restart, all keys in the folder are trusted, and no others. The file that was written last signs, unless it was written or came
+/// into the folder so recently that a cache may lack its key. If all files came there recently (a mounted Secret, a copy of the folder,
+/// `chown -R`), only the times at which they were written count. So the files must keep their times, in the order of the keys, and the
+/// running process must have loaded a new file before a restart. Otherwise use a [`KeyManager`](super::KeyManager), which stores what
+/// was published.
 ///
 /// ```
 /// use tower_client_credentials::keys::rotation::KeyFile;
@@ -338,6 +342,7 @@ impl Loaded {
             signing: signing.cloned().ok_or(NoSigningKey("there is no key that signs".into())),
             trusted: trusted.collect(),
             next_algorithms: self.state.next().map(|next| next.public.algorithm()).into_iter().collect(),
+            distrusted: Vec::new(),
             max_age: settings.max_age,
             lease: None,
         })

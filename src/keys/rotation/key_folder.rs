@@ -2,22 +2,51 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::key_file::Loaded;
 use super::lifecycle::Step;
-use crate::clock::unix_millis;
+use crate::clock::{changed_at, unix_millis};
 use crate::keys::{Algorithm, KeyError, SigningKey, file};
 
 /// How many files a folder may contain: far more than an operator needs, and few enough to read at each look.
 const MAX_FILES: usize = 64;
 
-/// A key and the time at which its file was written.
+/// A key and the times of its file.
 pub(super) struct Found {
     pub(super) key: SigningKey,
-    pub(super) written_at: u64,
+    pub(super) times: Times,
     path: PathBuf,
+}
+
+/// When a file of a folder got what it has, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Times {
+    /// When its content was written, as far as is known: `mv`, `cp -p` and `rsync -a` keep an earlier time.
+    written: u64,
+    /// The earliest time at which it can have come into the folder with this content.
+    placed: u64,
+}
+
+impl Times {
+    fn of(path: &Path) -> io::Result<Self> {
+        // The link in the folder may be newer than the file that it leads to.
+        let (metadata, link) = (fs::metadata(path)?, fs::symlink_metadata(path)?);
+        let written = unix_millis(metadata.modified()?);
+        let changed = [&metadata, &link].into_iter().filter_map(changed_at).map(unix_millis);
+        Ok(Self { written, placed: changed.fold(written, u64::max) })
+    }
+}
+
+/// Returns the place of the file whose key signs after a start: the last one that every cache can have, or else the first one.
+fn signs_at_start(files: &[Times], wait: u64, now: u64) -> usize {
+    let is_old = |time: u64| time.saturating_add(wait) <= now;
+    let placed = files.iter().rposition(|file| is_old(file.placed));
+    // If all were placed a moment ago, a mount, a copy of the folder or a `chown -R` did it, which says nothing about any of them. The
+    // first file may be that of a key that is long gone from caches.
+    placed.or_else(|| files.iter().rposition(|file| is_old(file.written))).unwrap_or(0)
 }
 
 /// Reads all keys in a folder, those that were written first first. If one of them cannot be read, none counts: its file may be
@@ -25,12 +54,11 @@ pub(super) struct Found {
 pub(super) fn read(folder: &Path, algorithm: Option<Algorithm>) -> Result<Vec<Found>, KeyError> {
     let mut found = Vec::new();
     for path in paths(folder)? {
-        let modified = fs::metadata(&path).and_then(|metadata| metadata.modified());
-        let modified = modified.map_err(|error| failed(&path, &error))?;
+        let times = Times::of(&path).map_err(|error| failed(&path, &error))?;
         let key = read_key(&path, algorithm)?;
-        found.push(Found { key, written_at: unix_millis(modified), path });
+        found.push(Found { key, times, path });
     }
-    found.sort_by(|one, other| (one.written_at, &one.path).cmp(&(other.written_at, &other.path)));
+    found.sort_by(|one, other| (one.times.written, &one.path).cmp(&(other.times.written, &other.path)));
     found.dedup_by(|one, other| one.key.key_id() == other.key.key_id());
     Ok(found)
 }
@@ -57,7 +85,7 @@ fn paths(folder: &Path) -> Result<Vec<PathBuf>, KeyError> {
         }
         if paths.len() > MAX_FILES {
             return Err(KeyError::unsupported(format!(
-                "the folder {} contains more than {MAX_FILES} files of keys; remove those whose keys have retired",
+                "the folder {} contains more than {MAX_FILES} files of keys; remove those whose keys are gone from the key set",
                 folder.display()
             ))
             .at(folder));
@@ -66,16 +94,15 @@ fn paths(folder: &Path) -> Result<Vec<PathBuf>, KeyError> {
     Ok(paths)
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> KeyError {
+fn failed(path: &Path, error: &io::Error) -> KeyError {
     KeyError::unreadable(format!("cannot read the key folder or file {}: {error}", path.display())).at(path)
 }
 
 impl Loaded {
     /// Begins with the keys of a folder. The last one that every cache can have signs; those before it retire.
     pub(super) fn start_with_all(&mut self, found: Vec<Found>, now: u64) {
-        let wait = self.state.waits.before_signing;
-        let may_sign = |key: &Found| key.written_at.saturating_add(wait) <= now;
-        let signing = found.iter().rposition(may_sign).unwrap_or(0);
+        let files: Vec<Times> = found.iter().map(|found| found.times).collect();
+        let signing = signs_at_start(&files, self.state.waits.before_signing, now);
         for (place, Found { key, .. }) in found.into_iter().enumerate() {
             let key_id = key.key_id().to_owned();
             self.seen.insert(key_id.clone());
@@ -95,7 +122,7 @@ impl Loaded {
         if let Some(signs) = self.state.signing().filter(|entry| !present.contains(entry.key_id())) {
             return Err(KeyError::unreadable(format!(
                 "the file of the key `{}` is gone, and the key signs; put the file back, add a new key, and remove the old file \
-                 when the new key signs",
+                 when its key is gone from the key set",
                 signs.key_id()
             )));
         }
@@ -128,7 +155,8 @@ mod tests {
     use std::path::Path;
     use std::time::{Duration, SystemTime};
 
-    use crate::clock::{Clock as _, ManualClock};
+    use super::{Times, read, signs_at_start};
+    use crate::clock::{Clock as _, ManualClock, unix_millis};
     use crate::event::{self, Outcome};
     use crate::keys::rotation::{KeyFile, KeyFileBuilder, KeyState};
     use crate::keys::{Algorithm, SigningKey};
@@ -176,7 +204,7 @@ mod tests {
             file.reload().unwrap();
             assert_eq!(ring.signing_key().key_id(), signs);
         }
-        // The file of the old key may stay or go: its tokens are valid for the same time.
+        // For this process, the file of the old key may stay or go: its tokens are valid for the same time.
         for (passed, keys) in [(3_600 + 5 + 13 + 59, 2_usize), (1, 1), (100_000, 1)] {
             clock.advance(passed * SECOND);
             file.reload().unwrap();
@@ -234,17 +262,17 @@ mod tests {
         assert_eq!(ring.key_ids().collect::<Vec<_>>(), [first]);
     }
 
+    fn written(folder: &Path, name: &str, at: SystemTime) {
+        fs::File::options().write(true).open(folder.join(name)).unwrap().set_modified(at).unwrap();
+    }
+
     #[test]
     fn a_restart_signs_with_the_last_key_that_caches_can_have_and_trusts_all() {
         let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (put(folder.path(), "1.pem"), put(folder.path(), "2.pem"));
         let clock = clock();
-        let first = put(folder.path(), "1.pem");
-        let second = put(folder.path(), "2.pem");
-        let written = |name: &str, at: SystemTime| {
-            fs::File::options().write(true).open(folder.path().join(name)).unwrap().set_modified(at).unwrap();
-        };
-        written("1.pem", clock.now() - 1_000 * SECOND);
-        written("2.pem", clock.now() - 300 * SECOND);
+        written(folder.path(), "1.pem", clock.now() - SECOND);
+        clock.advance(300 * SECOND);
         let early = builder(folder.path(), &clock).open().unwrap();
         assert_eq!(early.ring().key_ids().collect::<Vec<_>>(), [first.as_str(), &second]);
         clock.advance(60 * SECOND);
@@ -258,6 +286,43 @@ mod tests {
         clock.advance(300 * SECOND);
         early.reload().unwrap();
         assert_eq!(early.ring().signing_key().key_id(), second);
+    }
+
+    #[test]
+    fn a_key_that_was_never_published_does_not_sign_after_a_restart_however_old_its_file_is() {
+        // The first file has been there for long. The second one was generated before, and has just been moved into the folder.
+        let moved = |moved_at| [Times { written: 0, placed: 100 }, Times { written: 50, placed: moved_at }];
+        for (moved_at, signs) in [(999_641, 0), (999_640, 1), (u64::MAX, 0)] {
+            assert_eq!(signs_at_start(&moved(moved_at), 360, 1_000_000), signs, "{moved_at}");
+        }
+    }
+
+    #[test]
+    fn files_that_were_all_placed_a_moment_ago_are_judged_by_the_times_at_which_they_were_written() {
+        let files = |written: [u64; 3]| written.map(|written| Times { written, placed: 1_000 });
+        for (written, signs) in [([1, 2, 3], 2), ([1, 2, 700], 1), ([700, 800, 900], 0)] {
+            assert_eq!(signs_at_start(&files(written), 360, 1_000), signs, "{written:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_keeps_an_earlier_time_is_known_to_have_been_moved_into_the_folder_later() {
+        let (elsewhere, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        // The clock of a file system is some milliseconds behind.
+        let begin = unix_millis(SystemTime::now() - SECOND);
+        let long_ago = SystemTime::UNIX_EPOCH + 1_000_000 * SECOND;
+        for name in ["moved.pem", "linked.pem"] {
+            put(elsewhere.path(), name);
+            written(elsewhere.path(), name, long_ago);
+        }
+        fs::rename(elsewhere.path().join("moved.pem"), folder.path().join("moved.pem")).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path().join("linked.pem"), folder.path().join("linked.pem")).unwrap();
+        let found = read(folder.path(), None).unwrap();
+        assert_eq!(found.len(), 2);
+        for found in found {
+            assert!(found.times.written == unix_millis(long_ago) && found.times.placed >= begin, "{:?}", found.times);
+        }
     }
 
     #[tokio::test(start_paused = true)]

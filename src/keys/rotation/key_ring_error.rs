@@ -54,7 +54,7 @@ mod tests {
     fn the_kind_says_what_to_do_and_the_key_is_the_one_that_was_given() {
         let (until, then, name) = (UNIX_EPOCH, Duration::ZERO, "k".to_owned());
         for (error, kind, key_id) in [
-            (KeyRingError::Settings("s"), KeyRingErrorKind::Settings, None),
+            (KeyRingError::Settings("s".to_owned()), KeyRingErrorKind::Settings, None),
             (KeyRingError::Busy, KeyRingErrorKind::Unavailable, None),
             (KeyRingError::TooEarly { until }, KeyRingErrorKind::TooEarly, None),
             (KeyRingError::NotEverywhere { replicas: Vec::new(), then }, KeyRingErrorKind::TooEarly, None),

@@ -85,7 +85,7 @@ use crate::clock::Rfc3339;
 pub enum KeyRingError {
     /// A setting is invalid.
     #[error("{0}")]
-    Settings(&'static str),
+    Settings(String),
     /// The store failed or did not answer in time.
     #[error(transparent)]
     Store(#[from] KeyStoreError),

@@ -15,6 +15,7 @@ use crate::event::EventSender;
 use crate::keys::{Algorithm, SigningKey};
 use crate::metrics;
 use crate::timing::{CLOCK_SKEW, DEFAULT_LONGEST_TOKEN_LIFETIME, MAX_DATED_AHEAD};
+use crate::token_lifetime::TokenLifetime;
 
 /// Builds a [`KeyManager`]. Each setting has a safe default. Give all replicas the same settings.
 #[derive(Debug)]
@@ -42,7 +43,12 @@ pub(super) struct Settings {
     pub(super) external: PrivateKeys,
 }
 
+const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many calls of the store must fit into the time for which a replica may use the ring: it reads the ring, renews the lease and reads
+/// the ring again.
+const CALLS_PER_RENEWAL: u32 = 3;
 
 impl KeyManagerBuilder {
     pub(super) fn new(store: impl KeyStore, key_encryption_key: KeyEncryptionKey) -> Self {
@@ -89,20 +95,23 @@ impl KeyManagerBuilder {
     /// Sets how long caches may keep the key set, in whole seconds. The default is 5 minutes. The key set says so in
     /// `Cache-Control`, instead of
     /// [`documents_max_age`](crate::authorization_server::AuthorizationServerBuilder::documents_max_age). A key signs only after
-    /// it was published everywhere for this long plus the [margin](Self::margin).
+    /// it was published everywhere for this long plus the [margin](Self::margin). At most 7 days.
+    ///
+    /// The waits of a ring never become shorter: a longer `max_age`, `longest_token`, `leeway` or `margin` of one replica counts for all,
+    /// also when the setting is lowered later.
     pub fn max_age(mut self, max_age: Duration) -> Self {
         self.0.max_age = max_age;
         self
     }
 
     /// Sets the longest lifetime of a token. The default is 24 hours. Servers with this ring issue no token that lives longer. A
-    /// key that no longer signs stays published for this long, plus [leeway](Self::leeway) and [margin](Self::margin).
+    /// key that no longer signs stays published for this long, plus [leeway](Self::leeway) and [margin](Self::margin). At most 365 days.
     pub fn longest_token(mut self, lifetime: Duration) -> Self {
         self.0.longest_token = lifetime;
         self
     }
 
-    /// Sets the greatest leeway of the verifiers, local and remote ones. The default is 5 seconds.
+    /// Sets the greatest leeway of the verifiers, local and remote ones. The default is 5 seconds, and at most an hour is possible.
     pub fn leeway(mut self, leeway: Duration) -> Self {
         self.0.leeway = leeway;
         self
@@ -110,7 +119,7 @@ impl KeyManagerBuilder {
 
     /// Sets how much longer than necessary each step waits. The default is 60 seconds. It covers requests and answers in
     /// transit, and a signature that is under way. The waits for old keys include 13 seconds more, since the clocks of replicas
-    /// may differ by 5 seconds in either direction, and a token may be dated 3 seconds ahead.
+    /// may differ by 5 seconds in either direction, and a token may be dated 3 seconds ahead. At most a day.
     pub fn margin(mut self, margin: Duration) -> Self {
         self.0.margin = margin;
         self
@@ -118,7 +127,8 @@ impl KeyManagerBuilder {
 
     /// Sets how long a replica counts as alive after it last reached the store. The default is 30 seconds. A replica that cannot
     /// reach the store stops signing, verifying and publishing after two thirds of this, and answers 503. Others wait for it
-    /// this long before they take a step that needs it.
+    /// this long before they take a step that needs it. At most a day, and long enough for the
+    /// [store timeout](Self::store_timeout).
     pub fn lease(mut self, lease: Duration) -> Self {
         self.0.lease = lease;
         self
@@ -130,7 +140,8 @@ impl KeyManagerBuilder {
         self
     }
 
-    /// Sets how long a call of the store may take. The default is 2 seconds.
+    /// Sets how long a call of the store may take. The default is 2 seconds. Three calls must take less than two thirds of the
+    /// [lease](Self::lease): a replica reads the ring, renews its lease, and reads the ring again before it uses it.
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
         self.0.store_timeout = timeout;
         self
@@ -165,7 +176,8 @@ impl KeyManagerBuilder {
     }
 
     /// Opens the ring, or creates it with a key that signs and the next one. Then follows it in the background, for as long as
-    /// the manager or a clone of its ring exists.
+    /// the manager or a clone of its ring exists. If the runtime ends before that, the ring is not used any more, also after a command:
+    /// connect again.
     ///
     /// # Errors
     ///
@@ -180,7 +192,7 @@ impl KeyManagerBuilder {
 
 impl Settings {
     fn check(&self) -> Result<(), KeyRingError> {
-        let invalid = |why: &'static str| Err(KeyRingError::Settings(why));
+        let invalid = |why: &str| Err(KeyRingError::Settings(why.to_owned()));
         if self.algorithm == Algorithm::HS256 {
             return invalid("a shared ring needs an asymmetric algorithm; use for example ES256");
         }
@@ -201,6 +213,28 @@ impl Settings {
                  lower `poll_interval`",
             );
         }
+        // One wrong value would make all replicas wait, and for ever: the waits of a ring never become shorter.
+        for (name, found, longest) in [
+            ("lease", self.lease, DAY),
+            ("max_age", self.max_age, 7 * DAY),
+            ("longest_token", self.longest_token, TokenLifetime::LONGEST),
+            ("leeway", self.leeway, HOUR),
+            ("margin", self.margin, DAY),
+        ] {
+            if found > longest {
+                return invalid(&format!(
+                    "`{name}` is {found:?}, and at most {longest:?} is possible; use a smaller value"
+                ));
+            }
+        }
+        let (timeout, usable) = (self.store_timeout, self.usable());
+        if timeout.saturating_mul(CALLS_PER_RENEWAL) >= usable {
+            return invalid(&format!(
+                "`store_timeout` is {timeout:?}, and two thirds of `lease` are {usable:?}, in which {CALLS_PER_RENEWAL} calls of the \
+                 store must end; use a `store_timeout` below {:?}, or a longer `lease`",
+                usable / CALLS_PER_RENEWAL
+            ));
+        }
         Ok(())
     }
 
@@ -211,7 +245,7 @@ impl Settings {
 
     /// Returns how long a replica may use the ring without reaching the store.
     pub(super) fn usable(&self) -> Duration {
-        self.lease * 2 / 3
+        self.lease.saturating_mul(2) / 3
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::turns::Turns;
 use super::write::{Lock, replace};
 use crate::clock::{Clock, SystemClock, later, unix_millis};
 use crate::keys::rotation::{KeyStore, KeyStoreError, KeyStoreFuture, Replica, StoredRing};
@@ -24,6 +25,8 @@ use crate::keys::rotation::{KeyStore, KeyStoreError, KeyStoreFuture, Replica, St
 pub struct FileKeyStore {
     path: Arc<Path>,
     clock: Arc<dyn Clock>,
+    /// A disk that hangs keeps one thread, however often the ring is polled.
+    turns: Turns,
 }
 
 #[derive(Default, Deserialize, Serialize)]
@@ -48,7 +51,7 @@ impl FileKeyStore {
     /// Creates the store. The file is created at the first write.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into().into(), clock: Arc::new(SystemClock) }
+        Self { path: path.into().into(), clock: Arc::new(SystemClock), turns: Turns::default() }
     }
 
     /// Sets the clock of the store. The default is the clock of the operating system.
@@ -63,7 +66,7 @@ impl FileKeyStore {
         work: impl FnOnce(&Self) -> io::Result<T> + Send + 'static,
     ) -> Result<T, KeyStoreError> {
         let store = self.clone();
-        let done = tokio::task::spawn_blocking(move || {
+        let done = self.turns.run(move || {
             work(&store).map_err(|error| KeyStoreError::new(format!("{}: {error}", store.path.display())))
         });
         done.await.map_err(KeyStoreError::new)?

@@ -3,6 +3,8 @@
 use std::fs::Metadata;
 use std::time::{Duration, SystemTime};
 
+use crate::clock::changed_at;
+
 /// The metadata that changes with the content of a file and with its permissions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -19,15 +21,13 @@ impl Stamp {
     /// Returns the stamp of a file; for a symbolic link, that of its target, since Kubernetes replaces links.
     pub(super) fn of(metadata: &Metadata) -> Self {
         #[cfg(unix)]
-        let (number, changed) = {
+        let number = {
             use std::os::unix::fs::MetadataExt as _;
-            let nanoseconds = u32::try_from(metadata.ctime_nsec()).ok();
-            let since_1970 = u64::try_from(metadata.ctime()).ok().zip(nanoseconds);
-            let changed = since_1970.and_then(|(s, ns)| SystemTime::UNIX_EPOCH.checked_add(Duration::new(s, ns)));
-            ((metadata.dev(), metadata.ino()), changed)
+            (metadata.dev(), metadata.ino())
         };
         #[cfg(not(unix))]
-        let (number, changed) = ((0, 0), None);
+        let number = (0, 0);
+        let changed = changed_at(metadata);
         Self { length: metadata.len(), modified: metadata.modified().ok(), changed, number }
     }
 

@@ -9,6 +9,7 @@ use crate::store::StoreError;
 /// One kind of file access, of which one call at a time occupies a thread for blocking calls. The others wait without a thread, since
 /// they would only wait for each other there, and the polls and the hashing of secrets would find no thread left. A call that is dropped
 /// while it waits leaves nothing behind; a call that has begun is completed.
+#[derive(Clone, Debug)]
 pub(super) struct Turns(Arc<Semaphore>);
 
 impl Default for Turns {

@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
@@ -12,7 +13,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use super::shared::{LOCK_TIMEOUT, Shared};
-use super::{FileStore, write};
+use super::{FileKeyStore, FileStore, write};
+use crate::clock::Clock;
+use crate::keys::rotation::KeyStore as _;
 use crate::registration::Client;
 use crate::secret::ClientSecret;
 use crate::store::{
@@ -87,6 +90,38 @@ fn a_burst_of_changes_of_clients_occupies_one_thread() {
         })
     });
     assert!(lines < 50, "two clients: {lines} lines");
+}
+
+/// A clock that does not answer until its sender is dropped, as a disk that hangs, and counts the calls.
+#[derive(Debug)]
+struct Hung(Mutex<mpsc::Receiver<()>>, Arc<AtomicUsize>);
+
+impl Clock for Hung {
+    fn now(&self) -> SystemTime {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        // An error, since nothing is sent.
+        let _ = self.0.lock().unwrap().recv();
+        UNIX_EPOCH
+    }
+}
+
+#[test]
+fn polls_of_a_key_ring_on_a_disk_that_hangs_occupy_one_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let (answer, waits) = mpsc::channel();
+    let looks = Arc::new(AtomicUsize::new(0));
+    let store = FileKeyStore::new(folder.path().join("keys")).clock(Hung(Mutex::new(waits), looks.clone()));
+    two_threads().block_on(async {
+        // The keeper gives each poll up after a while.
+        let mut polls = join_all((0..1_000).map(|_| store.load_ring("ring")));
+        assert!((&mut polls).now_or_never().is_none());
+        let another = tokio::task::spawn_blocking(|| ());
+        tokio::time::timeout(Duration::from_secs(60), another).await.expect("no thread is left").unwrap();
+        drop(polls);
+        drop(answer);
+        assert_eq!(store.load_ring("ring").await.unwrap().version, 0);
+    });
+    assert_eq!(looks.load(Ordering::SeqCst), 2, "the poll that had begun, and the last one");
 }
 
 #[tokio::test(start_paused = true)]

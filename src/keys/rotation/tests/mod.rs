@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{
     KeyEncryptionKey, KeyManager, KeyManagerBuilder, KeyRingError, KeyState, KeyStore, KeyStoreError, KeyStoreFuture,
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::clock::{Clock as _, ManualClock};
 use crate::event::{self, Outcome};
-use crate::keys::{Algorithm, SignError, SignFuture, Signer, SignerLimits, SigningKey, VerifyingKey};
+use crate::keys::{Algorithm, SignError, SignFuture, Signer, SignerLimits, SigningKey, TrustLevel, VerifyingKey};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -39,6 +39,8 @@ struct Link {
     panics: Arc<AtomicBool>,
     /// Whether the store reads and does not answer.
     stalls: Arc<AtomicBool>,
+    /// A clock that stands still for half a minute at each look, as that of a machine that is suspended again and again.
+    suspended: Arc<Mutex<Option<ManualClock>>>,
     saves: Arc<AtomicUsize>,
     refused_save: Arc<Mutex<Option<RefusedSave>>>,
 }
@@ -57,6 +59,7 @@ impl Link {
             is_cut: Arc::default(),
             panics: Arc::default(),
             stalls: Arc::default(),
+            suspended: Arc::default(),
             saves: Arc::default(),
             refused_save: Arc::default(),
         }
@@ -74,6 +77,11 @@ impl KeyStore for Link {
             self.check()?;
             if self.stalls.load(Ordering::SeqCst) {
                 pending::<()>().await;
+            }
+            let suspended = self.suspended.lock().unwrap().clone();
+            if let Some(clock) = suspended {
+                sleep(Duration::from_millis(1)).await;
+                clock.advance(30 * SECOND);
             }
             self.store.load_ring(ring).await
         })
@@ -115,7 +123,11 @@ impl Site {
 
     /// Waits of 5 minutes and a minute for publication; of a day, 18 seconds and a minute for removal.
     fn builder(&self, link: &Link) -> KeyManagerBuilder {
-        KeyManager::builder(link.clone(), by(1)).clock(self.clock.clone())
+        self.builder_with(link, by(1))
+    }
+
+    fn builder_with(&self, link: &Link, by: KeyEncryptionKey) -> KeyManagerBuilder {
+        KeyManager::builder(link.clone(), by).clock(self.clock.clone())
     }
 
     async fn replica(&self) -> KeyManager {

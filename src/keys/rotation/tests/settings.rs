@@ -35,7 +35,54 @@ async fn settings_that_cannot_work_are_an_error() {
     ] {
         assert!(matches!(builder.connect().await, Err(KeyRingError::Settings(_))));
     }
+    for (builder, why) in [
+        (builder().lease(Duration::MAX), "`lease` is 18446744073709551615.999999999s, and at most 86400s is possible"),
+        (builder().lease(DAY + SECOND), "`lease` is 86401s, and at most 86400s is possible"),
+        (builder().max_age(8 * DAY), "`max_age` is 691200s, and at most 604800s is possible"),
+        (builder().longest_token(366 * DAY), "`longest_token` is 31622400s, and at most 31536000s is possible"),
+        (builder().leeway(3_601 * SECOND), "`leeway` is 3601s, and at most 3600s is possible"),
+        (builder().margin(DAY + SECOND), "`margin` is 86401s, and at most 86400s is possible"),
+        (
+            builder().lease(9 * SECOND),
+            "`store_timeout` is 2s, and two thirds of `lease` are 6s, in which 3 calls of the store must end; use a `store_timeout` \
+             below 2s, or a longer `lease`",
+        ),
+        (builder().store_timeout(Duration::MAX), "two thirds of `lease` are 20s"),
+    ] {
+        let error = builder.connect().await.unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    let longest = builder().lease(DAY).max_age(7 * DAY).longest_token(365 * DAY).leeway(3_600 * SECOND).margin(DAY);
+    longest.connect().await.unwrap();
+    Site::new().builder(&Link::to(&Site::new().store)).lease(10 * SECOND).connect().await.unwrap();
     let times = SystemTime::UNIX_EPOCH + SECOND;
     let error = KeyRingError::TooEarly { until: times }.to_string();
     assert!(error.ends_with("until 1970-01-01T00:00:01Z"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_encryption_key_is_replaced_in_four_rounds_while_every_replica_stays_ready() {
+    let site = Site::new();
+    let start = |key| site.builder_with(&Link::to(&site.store), key).connect();
+    let mut replicas = [start(by(1)).await.unwrap(), start(by(1)).await.unwrap()];
+    for round in [by(1).also(by(100)), by(100).also(by(1)), by(100)] {
+        for place in 0..replicas.len() {
+            replicas[place] = start(round.clone()).await.unwrap();
+            // A step at this time is written with the key of the replica that takes it.
+            replicas[place].publish(SigningKey::generate(Algorithm::ES256).unwrap()).await.unwrap();
+            site.pass(40 * SECOND).await;
+            for replica in &replicas {
+                assert!(
+                    replica.is_ready() && replica.status().problems.is_empty(),
+                    "{round:?}: {:?}",
+                    replica.status()
+                );
+                assert_eq!(replica.status().version, replicas[0].status().version);
+            }
+        }
+        if round.names().starts_with(by(100).name()) {
+            replicas[0].reseal().await.unwrap();
+            site.pass(SECOND).await;
+        }
+    }
 }
