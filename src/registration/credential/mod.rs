@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use self::kind::ClientKeys;
 pub(super) use self::kind::CredentialRecord;
 pub(crate) use self::kind::{
-    CredentialKind, KeysUrl, MAX_KEY_URLS, MAX_SHARED_SECRETS, NamedWorkload, PlatformIdentity, SharedSecret,
-    is_trust_domain,
+    CredentialKind, KeysUrl, MAX_KEY_URLS, MAX_NESTING, MAX_SHARED_SECRETS, NamedWorkload, PlatformIdentity,
+    SharedSecret, is_trust_domain,
 };
 pub use self::kind::{InvalidSpiffeId, SpiffeId};
 use super::ClientAuthMethod;
