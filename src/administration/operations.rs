@@ -262,9 +262,13 @@ fn rotation(body: &[u8]) -> Result<SecretRotation, AdministrationRefusal> {
 }
 
 /// Returns the client with the credential in the body in addition.
-fn with_credential(client: &RegisteredClient, body: &[u8]) -> Result<RegisteredClient, AdministrationRefusal> {
-    let element = credential(object(body)?.into(), &[])?;
+pub(super) fn with_credential(
+    client: &RegisteredClient,
+    body: &[u8],
+) -> Result<RegisteredClient, AdministrationRefusal> {
     let mut record = view::record(client)?;
+    let existing = record.get("credentials").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let element = credential(object(body)?.into(), existing)?;
     match record.get_mut("credentials") {
         Some(Value::Array(list)) => list.push(element),
         _ => {
