@@ -169,7 +169,11 @@ fn a_client_that_could_not_be_read_back_is_refused_and_the_file_stays_readable()
     let folder = tempfile::tempdir().unwrap();
     let [service, _] = two_processes(&folder);
     for (id, claim) in [("one", nested(20)), ("other", serde_json::json!({"b": [1.5, true]}))] {
-        service.edit(|clients, _| Ok(clients.push(Arc::new(with_claim(id, &claim))))).unwrap();
+        let put = service.edit(|clients, _| {
+            clients.push(Arc::new(with_claim(id, &claim)));
+            Ok(())
+        });
+        put.unwrap();
     }
     let path = folder.path().join("clients.toml");
     let before = std::fs::read_to_string(&path).unwrap();
@@ -179,7 +183,8 @@ fn a_client_that_could_not_be_read_back_is_refused_and_the_file_stays_readable()
                 if !is_new {
                     clients.remove(0);
                 }
-                Ok(clients.insert(0, Arc::new(with_claim(if is_new { "new" } else { "one" }, &claim))))
+                clients.insert(0, Arc::new(with_claim(if is_new { "new" } else { "one" }, &claim)));
+                Ok(())
             });
             let Err(AdminError::Invalid(error)) = refused else { panic!("{claim}: {refused:?}") };
             assert_eq!(error.kind(), ClientErrorKind::Registration);
