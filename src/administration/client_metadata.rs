@@ -168,6 +168,7 @@ impl ClientMetadata {
                 let method = if shorthand.contains_key("spiffe_id") { "spiffe_jwt" } else { "private_key_jwt" };
                 let mut element = shorthand;
                 element.insert("method".to_owned(), method.into());
+                keep_refresh(&mut element, registered);
                 return Ok(vec![element.into()]);
             }
             (Some(Value::Array(list)), true) => list,
@@ -216,14 +217,18 @@ pub(super) fn credential(element: Value, registered: &[Value]) -> Result<Value, 
     refuse_unknown(element.keys(), |name| OF_CREDENTIAL.contains(&name) || name == "refreshed_at")?;
     element.retain(|name, value| !value.is_null() && name != "refreshed_at");
     keep_shared_secret(&mut element, registered);
-    // Keys that were fetched before the last refresh stay unusable.
-    let is_of_url =
-        |own: &&Value| own.get("label") == element.get("label") && own.get("jwks_uri") == element.get("jwks_uri");
-    let refreshed = registered.iter().find(is_of_url).and_then(|own| own.get("refreshed_at")).cloned();
-    if let Some(refreshed) = refreshed.filter(|_| element.contains_key("jwks_uri")) {
-        element.insert("refreshed_at".to_owned(), refreshed);
-    }
+    keep_refresh(&mut element, registered);
     Ok(element.into())
+}
+
+/// Keeps the time of the last refresh of the keys at the same URL, so that keys that were fetched before stay unusable. The label does
+/// not matter: a replica has the keys by their URL.
+fn keep_refresh(element: &mut Map<String, Value>, registered: &[Value]) {
+    let Some(url) = element.get("jwks_uri") else { return };
+    let same = registered.iter().filter(|own| own.get("jwks_uri") == Some(url));
+    if let Some(latest) = same.filter_map(|own| own.get("refreshed_at")?.as_u64()).max() {
+        element.insert("refreshed_at".to_owned(), latest.into());
+    }
 }
 
 /// Keeps the encrypted secret of a credential for `client_secret_jwt` with the same label. It is not shown, and cannot be sent.
@@ -450,12 +455,60 @@ mod tests {
         let shown = Value::from(super::view::of(&client).unwrap());
         assert_eq!(read(&shown).unwrap().into_replacement(&client).unwrap(), client, "{shown}");
 
-        // A refresh of the keys cannot be undone.
+        // The time of a refresh cannot be changed.
         let mut older = shown;
         older["credentials"][1]["refreshed_at"] = 1.into();
         older["credentials"][1]["expires_at"] = 4_000_000_000_u64.into();
         let changed = read(&older).unwrap().into_replacement(&client).unwrap();
         let record = serde_json::to_value(&changed).unwrap();
         assert_eq!(record["credentials"][1]["refreshed_at"], 9, "{record}");
+    }
+
+    #[test]
+    fn a_refresh_of_the_keys_at_a_url_is_not_undone_by_a_change_that_keeps_the_url() {
+        let of_url = |url: &str| crate::registration::Credential::jwks_uri(url).unwrap();
+        let at = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let url = "https://keys.example/a";
+        let client = Client::with_credential("billing", of_url(url).refreshed_at(at(7)).unwrap())
+            .credential(of_url(url).refreshed_at(at(9)).unwrap())
+            .credential(of_url(url))
+            .credential(of_url("https://keys.example/b").refreshed_at(at(11)).unwrap())
+            .audience("https://api.example")
+            .register()
+            .unwrap();
+        let refreshed = |client: &RegisteredClient, number: usize| {
+            serde_json::to_value(client).unwrap()["credentials"][number]["refreshed_at"].clone()
+        };
+        let with = |members: Value| {
+            let mut body = json!({"audiences": ["https://api.example"]});
+            body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            read(&body).unwrap().into_replacement(&client).unwrap()
+        };
+        let element = |url: &str| json!({"method": "private_key_jwt", "jwks_uri": url});
+        let labelled = |label: &str| json!({"label": label, "method": "private_key_jwt", "jwks_uri": url});
+        for (credentials, expected) in [
+            (vec![element(url)], json!(9)),
+            (vec![labelled("new")], json!(9)),
+            (vec![labelled("1")], json!(9)),
+            (vec![labelled("4")], json!(9)),
+            (vec![element("https://keys.example/b")], json!(11)),
+            (vec![element("https://keys.example/c")], Value::Null),
+        ] {
+            let body = json!({ "credentials": credentials });
+            assert_eq!(refreshed(&with(body), 0), expected, "{credentials:?}");
+        }
+        assert_eq!(refreshed(&with(json!({ "jwks_uri": url })), 0), 9);
+        assert_eq!(refreshed(&with(json!({ "jwks_uri": "https://keys.example/c" })), 0), Value::Null);
+
+        // The old credential can then be removed.
+        let added = super::super::operations::with_credential(&client, labelled("new").to_string().as_bytes()).unwrap();
+        assert_eq!(refreshed(&added, 4), 9);
+        // Values that a request has are ignored.
+        let mut sent = element(url);
+        sent["refreshed_at"] = 5.into();
+        assert_eq!(refreshed(&with(json!({ "credentials": [sent] })), 0), 9);
+        sent = element("https://keys.example/c");
+        sent["refreshed_at"] = 5.into();
+        assert_eq!(refreshed(&with(json!({ "credentials": [sent] })), 0), Value::Null);
     }
 }

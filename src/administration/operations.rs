@@ -68,15 +68,17 @@ impl Inner {
         }
         match changed {
             Changed::Registration(result) => {
-                let disables = client.is_enabled() && !result.is_enabled();
                 self.apply(actor, ClientChange::replace(result.clone(), revision)).await?;
-                self.finish(&result, disables, None).await
+                // Also if it was disabled before: its revocation can have failed, if it is in another store than the client.
+                self.finish(&result, !result.is_enabled(), None).await
             }
             Changed::WithSecret(result, label, secret) => {
                 self.apply(actor, ClientChange::replace(result.clone(), revision)).await?;
                 self.finish(&result, false, Some((label, secret))).await
             }
             Changed::Deleted => {
+                // Before as well, so that the request can be repeated if the revocation fails. Afterwards there is no client.
+                self.after_change(id, true).await?;
                 let delete = ClientChange::delete(id.clone()).provided(id.clone(), revision);
                 self.apply(actor, delete).await?;
                 self.after_change(id, true).await.map_err(AdministrationRefusal::after_change)?;
@@ -194,7 +196,8 @@ impl Inner {
         finished.await.map_err(AdministrationRefusal::after_change)
     }
 
-    /// Lets this process know of the change at once. Others learn of it by the feed of the store.
+    /// Lets this process know of the change at once, and revokes the tokens of a former client. Others learn of a change by the feed of
+    /// the store.
     pub(super) async fn after_change(&self, id: &ClientId, is_former: bool) -> Result<(), AdministrationRefusal> {
         let Some(revocations) = self.revocations() else { return Ok(()) };
         if is_former {
@@ -259,9 +262,13 @@ fn rotation(body: &[u8]) -> Result<SecretRotation, AdministrationRefusal> {
 }
 
 /// Returns the client with the credential in the body in addition.
-fn with_credential(client: &RegisteredClient, body: &[u8]) -> Result<RegisteredClient, AdministrationRefusal> {
-    let element = credential(object(body)?.into(), &[])?;
+pub(super) fn with_credential(
+    client: &RegisteredClient,
+    body: &[u8],
+) -> Result<RegisteredClient, AdministrationRefusal> {
     let mut record = view::record(client)?;
+    let existing = record.get("credentials").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let element = credential(object(body)?.into(), existing)?;
     match record.get_mut("credentials") {
         Some(Value::Array(list)) => list.push(element),
         _ => {

@@ -46,7 +46,7 @@ impl ClientRules {
     }
 
     /// Checks a registration that was read, as [`check`](Self::check) does, and returns an error as well if some of its
-    /// credentials are never tried. Such a client works, so it is only worth a warning.
+    /// credentials are never tried, or could not be registered now. Such a client works, so it is only worth a warning.
     pub(crate) fn check_stored(&self, client: &RegisteredClient) -> Result<(), ClientError> {
         error_of(client, client.too_many_credentials(None).into_iter().chain(self.mistakes(client)))
     }

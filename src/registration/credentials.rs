@@ -1,6 +1,6 @@
 //! [`Credentials`]: what a client without shared secrets has, and the method that follows from it.
 
-use super::{ClientAuthMethod, Credential, CredentialKind, MAX_KEY_URLS, MAX_SHARED_SECRETS};
+use super::{ClientAuthMethod, Credential, CredentialKind, MAX_KEY_URLS, MAX_NESTING, MAX_SHARED_SECRETS};
 use crate::clock::UnixTime;
 
 /// The credentials of a client other than its secrets.
@@ -24,6 +24,7 @@ impl Credentials {
         CredentialNumbers {
             secrets: count(|kind| matches!(kind, CredentialKind::Secret(_))),
             key_urls: count(|kind| matches!(kind, CredentialKind::KeysUrl(_))),
+            nesting: self.list.iter().map(|own| own.kind().nesting()).max().unwrap_or_default(),
         }
     }
 
@@ -32,28 +33,39 @@ impl Credentials {
     }
 }
 
-/// The numbers of a client's credentials of the kinds of which only some are tried.
+/// The numbers of a client's credentials of the kinds of which only some are tried, and how deep the JSON values in its credentials are
+/// nested.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CredentialNumbers {
     secrets: usize,
     key_urls: usize,
+    nesting: usize,
 }
 
 impl CredentialNumbers {
     /// Larger than all others: those of a record, which can be older than the limits.
-    pub(super) const UNLIMITED: Self = Self { secrets: usize::MAX, key_urls: usize::MAX };
+    pub(super) const UNLIMITED: Self = Self { secrets: usize::MAX, key_urls: usize::MAX, nesting: usize::MAX };
 
     /// Returns a mistake if there are more credentials of a kind than are tried, and more than there were `before`: the others
-    /// would be refused as wrong.
+    /// would be refused as wrong. The same for the nesting, beyond which a store may not be able to read the record again.
     pub(super) fn too_many(self, before: Self) -> Option<String> {
         let kinds = [
             ("`client_secret_jwt`", self.secrets, before.secrets, MAX_SHARED_SECRETS),
             ("a `jwks_uri`", self.key_urls, before.key_urls, MAX_KEY_URLS),
         ];
-        let (name, number, _, most) = kinds.into_iter().find(|(_, number, before, most)| number > most.max(before))?;
-        Some(format!(
-            "it has {number} credentials for {name}, and only {most} are tried; remove the old and expired ones"
-        ))
+        let too_many = kinds.into_iter().find(|(_, number, before, most)| number > most.max(before));
+        if let Some((name, number, _, most)) = too_many {
+            return Some(format!(
+                "it has {number} credentials for {name}, and only {most} are tried; remove the old and expired ones"
+            ));
+        }
+        (self.nesting > MAX_NESTING.max(before.nesting)).then(|| {
+            format!(
+                "it has `jwks` or `claims` with {} nested arrays and objects, and at most {MAX_NESTING} are allowed; remove the inner \
+                 ones",
+                self.nesting
+            )
+        })
     }
 }
 
@@ -121,6 +133,46 @@ mod tests {
                 }
                 client = client.credential(credential());
             }
+        }
+    }
+
+    #[test]
+    fn deeply_nested_jwks_or_claims_cannot_be_registered_and_a_record_that_has_them_is_read_and_can_only_get_others_less_deep()
+     {
+        let array = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        // The set or the claims are one level themselves.
+        let jwks = |levels: usize| {
+            let key = r#"{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+            Credential::jwks(format!(r#"{{"keys":[{key}],"a":{}}}"#, array(levels - 1))).unwrap()
+        };
+        let claims = |levels: usize| {
+            let value: serde_json::Value = serde_json::from_str(&array(levels - 1)).unwrap();
+            Credential::platform("https://i.example", "s", [("a", value)]).unwrap()
+        };
+        for credential in [&jwks as &dyn Fn(usize) -> _, &claims] {
+            let client = |levels| Client::with_credential("a", credential(levels)).audience("https://api.example");
+            let allowed = client(16).register().unwrap();
+            for levels in [17, 100] {
+                assert_eq!(
+                    client(levels).register().unwrap_err().to_string(),
+                    format!(
+                        "client `a`: it has `jwks` or `claims` with {levels} nested arrays and objects, and at most 16 are allowed; \
+                         remove the inner ones"
+                    )
+                );
+            }
+            let record = |levels: usize| {
+                let record = serde_json::to_string(&allowed).unwrap().replace(&array(15), &array(levels - 1));
+                serde_json::from_str::<RegisteredClient>(&record)
+            };
+            let deep = record(100).unwrap();
+            assert_eq!(deep.edit().disabled().enabled(true).register().unwrap(), deep);
+            let changed = |levels| deep.edit().without_credential("1").credential(credential(levels)).register();
+            assert!(changed(100).is_ok() && changed(101).is_err());
+
+            let mut rules = ClientRules::default();
+            (rules.accepted.keys, rules.accepted.platforms) = (true, vec!["https://i.example".to_owned()]);
+            assert!(rules.check(&deep).is_ok() && rules.check_stored(&deep).is_err());
         }
     }
 

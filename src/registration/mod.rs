@@ -29,7 +29,8 @@ pub(crate) use self::client_rules::shorten;
 pub(crate) use self::credential::KeysUrl;
 pub use self::credential::{Credential, InvalidCredential, InvalidSpiffeId, SpiffeId};
 pub(crate) use self::credential::{
-    CredentialKind, MAX_KEY_URLS, MAX_SHARED_SECRETS, NamedWorkload, PlatformIdentity, SharedSecret, is_trust_domain,
+    CredentialKind, MAX_KEY_URLS, MAX_NESTING, MAX_SHARED_SECRETS, NamedWorkload, PlatformIdentity, SharedSecret,
+    is_trust_domain,
 };
 pub(crate) use self::details::Details;
 #[cfg(feature = "file")]

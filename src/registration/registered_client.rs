@@ -17,8 +17,8 @@ use crate::token_lifetime::TokenLifetime;
 ///
 /// With serde, it is serialized as one record, for a JSON column or a file. The members have the names of RFC 7591 §2 where
 /// these exist. Deserializing checks the record as [`Client::register`](crate::Client::register) does, but accepts more
-/// credentials for `client_secret_jwt` or with a `jwks_uri` than the four that are tried: the record can be older than this
-/// limit. A secret has a `hash`, in the format of [`StoredSecret::to_phc_string`](crate::secret::StoredSecret::to_phc_string). If a secret in plain text is
+/// credentials for `client_secret_jwt` or with a `jwks_uri` than the four that are tried, and deeper `jwks` and `claims` than can be
+/// registered: the record can be older than these limits. A secret has a `hash`, in the format of [`StoredSecret::to_phc_string`](crate::secret::StoredSecret::to_phc_string). If a secret in plain text is
 /// unavoidable, use `dangerous_plain` instead: it is hashed whenever the record is read, and written as a `hash`. With
 /// `random: true` in addition, it is treated as a [random](crate::ClientSecret::assume_random) secret, and stored as a digest.
 ///

@@ -1,10 +1,11 @@
-//! [`AdminError`]: why a change of a client was not made.
+//! [`AdminError`]: why a change of a client failed.
 
 use super::StoreError;
 use crate::registration::ClientError;
 use crate::secret::SecretError;
 
-/// An error of [`ClientAdmin`](super::ClientAdmin); the change was not made.
+/// An error of [`ClientAdmin`](super::ClientAdmin). The change was not made, except that after [`Store`](Self::Store) it may have been
+/// made: read the client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdminError {
@@ -23,7 +24,7 @@ pub enum AdminError {
     /// A secret could not be generated, or its label is malformed.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The store failed.
+    /// The store failed, or did not answer in time. It may have made the change nevertheless.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

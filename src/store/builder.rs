@@ -7,7 +7,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::deadline::LONGEST_WAIT;
 use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
-/// The default time limit of a call of a database, the same as that of [the
+/// The default time limit of a step at a database, the same as that of [the
 /// server](crate::authorization_server::AuthorizationServerBuilder::store_timeout).
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,8 +41,12 @@ impl<B> StoreBuilder<B> {
         self
     }
 
-    /// Sets the time limit of a call, including the wait for a connection. The default is 2 seconds. For a
-    /// [`FileStore`](super::FileStore) it limits the wait for other processes that write the file, and the default is 10
+    /// Sets the time limit of a step at the database, including the wait for a connection. The default is 2 seconds. Most calls are one
+    /// step. A write to SQLite has a step before it, which looks at the file, and recording a used credential in Postgres can have
+    /// one, so each takes up to twice the limit. [`create_all`](super::ClientAdmin::create_all) has a step for every 5,000 clients (in
+    /// Redis: 500), and [`purge`](super::RevocationStore::purge) has several.
+    ///
+    /// For a [`FileStore`](super::FileStore) it limits the wait for other processes that write the file, and the default is 10
     /// seconds. The maximum is 24 days; a longer time counts as 24 days.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.call_timeout = timeout.min(LONGEST_WAIT);

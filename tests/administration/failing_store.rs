@@ -1,12 +1,14 @@
-//! A store that does not answer after a change, or whose client is gone then.
+//! A store that does not answer after a change, or whose client is gone then, and one that does not revoke.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use tower_client_credentials::registration::RegisteredClient;
 use tower_client_credentials::store::{
-    AdminError, ChangeFeed, Changes, ClientAdmin, ClientChange, Cursor, MemoryStore, Revision, StoreError, StoreFuture,
+    AdminError, Change, ChangeFeed, Changes, ClientAdmin, ClientChange, Cursor, MemoryStore, Revision, Revocation,
+    RevocationStore, StoreError, StoreFuture,
 };
 use tower_client_credentials::{ClientId, ClientStore};
 
@@ -68,5 +70,53 @@ impl ClientAdmin for FailsAfterChange {
 impl ChangeFeed for FailsAfterChange {
     fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
         self.store.changes(cursor)
+    }
+}
+
+/// Stores revocations only. Some writes fail.
+#[derive(Clone, Debug, Default)]
+pub struct FailingRevocations {
+    store: MemoryStore,
+    /// How many writes succeed until one fails. The next ones succeed.
+    succeeding: Arc<Mutex<Option<usize>>>,
+}
+
+impl FailingRevocations {
+    pub fn fail_after(&self, succeeding: usize) {
+        *self.succeeding.lock().unwrap() = Some(succeeding);
+    }
+
+    /// Returns whether the tokens of this client were revoked.
+    pub async fn revokes(&self, id: &str) -> bool {
+        let changes = self.store.changes(&Cursor::start()).await.unwrap().changes;
+        changes.iter().any(|change| {
+            matches!(change, Change::Revoked(Revocation::Client { client_id, .. }) if client_id.as_str() == id)
+        })
+    }
+}
+
+impl ChangeFeed for FailingRevocations {
+    fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
+        self.store.changes(cursor)
+    }
+}
+
+impl RevocationStore for FailingRevocations {
+    fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
+        let mut succeeding = self.succeeding.lock().unwrap();
+        let next = succeeding.map(|number| number.checked_sub(1));
+        *succeeding = next.flatten();
+        if next == Some(None) {
+            return StoreFuture::ready(Err(StoreError::new("the store of revocations is gone")));
+        }
+        self.store.revoke(revocation)
+    }
+
+    fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
+        self.store.purge(now)
+    }
+
+    fn longest_token_lifetime(&self) -> Duration {
+        self.store.longest_token_lifetime()
     }
 }

@@ -85,6 +85,13 @@ async fn a_new_secret_of_a_client_that_was_deleted_in_the_meantime_is_not_shown(
     scenarios::a_client_that_is_deleted_after_its_change(World::over(deleted, store).await).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disable_or_delete_whose_revocation_failed_is_completed_by_repeating_it() {
+    let (store, revocations) = <(tower_client_credentials::MemoryStore, failing_store::FailingRevocations)>::default();
+    let world = World::revoking(store.clone(), store, revocations.clone()).await;
+    scenarios::a_repeated_disable_and_delete(world, &revocations).await;
+}
+
 /// The clients are in a folder that is read-only, as a `ConfigMap` is, and the revocations in another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_revoked_without_writing_the_clients() {
@@ -179,6 +186,7 @@ scenarios! {
     one_of_many_concurrent_updates_wins
     clients_are_listed_by_page
     a_url_of_keys_in_a_private_network_is_refused
+    jwks_and_claims_that_are_nested_too_deep_are_refused
     a_credential_for_a_workload_of_another_team_is_refused
     a_credential_for_a_listed_workload_is_accepted
     a_credential_that_a_client_had_before_is_not_checked_again

@@ -13,6 +13,7 @@ use tower_client_credentials::{Client, ClientSecret, Scope};
 use crate::common::request::{GRANT, post};
 use crate::common::stack::Answer;
 use crate::common::{API, OTHER_API, SECRET, client};
+use crate::failing_store::FailingRevocations;
 pub use crate::workloads::{
     a_credential_for_a_listed_workload_is_accepted, a_credential_for_a_workload_of_another_team_is_refused,
     a_credential_that_a_client_had_before_is_not_checked_again,
@@ -690,6 +691,35 @@ pub async fn a_url_of_keys_in_a_private_network_is_refused(world: World) {
     assert_refused(&world.by("root").await.post("/clients", &unknown).await, 400, "invalid_client_metadata");
 }
 
+pub async fn jwks_and_claims_that_are_nested_too_deep_are_refused(world: World) {
+    let root = world.by("root").await;
+    let nested = |levels: usize| (0..levels).fold(json!("x"), |inner, _| json!([inner]));
+    let jwks = |levels: usize| {
+        json!({
+            "keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}],
+            "extra": nested(levels),
+        })
+    };
+    let mut body = invoices();
+    body["jwks"] = jwks(15);
+    let created = root.creates(body.clone()).await;
+    let id = created["client_id"].as_str().unwrap();
+    let credential = json!({"method": "private_key_jwt", "jwks": jwks(16)});
+    body["jwks"] = jwks(124);
+    let mut replaced = created.clone();
+    replaced["credentials"][0]["jwks"] = jwks(16);
+    for answer in [
+        root.post("/clients", &body).await,
+        root.put(id, &replaced).await,
+        root.change(Method::POST, id, "/credentials", &credential.to_string()).await,
+    ] {
+        assert_refused(&answer, 400, "invalid_client_metadata");
+        let text = answer.json()["error_description"].as_str().unwrap().to_owned();
+        assert!(text.contains("at most 16 are allowed; remove the inner ones"), "{text}");
+    }
+    assert_eq!(root.get(&format!("/clients/{id}")).await.json()["credentials"], created["credentials"]);
+}
+
 /// The store writes each change and then does not answer.
 pub async fn a_change_without_an_answer(world: World) {
     let root = world.by("root").await;
@@ -706,6 +736,31 @@ pub async fn a_change_without_an_answer(world: World) {
         }
     }
     assert_eq!(made, [("create", "billing".to_owned())]);
+}
+
+/// The clients and the revocations are in different stores.
+pub async fn a_repeated_disable_and_delete(world: World, revocations: &FailingRevocations) {
+    let root = world.by("root").await;
+    revocations.fail_after(0);
+    let disable = async || root.change(Method::POST, "team", "/disable", "").await;
+    assert_refused(&disable().await, 503, "temporarily_unavailable");
+    assert_eq!(root.get("/clients/team").await.json()["enabled"], false);
+    assert!(!revocations.revokes("team").await);
+    assert_eq!(disable().await.status, 200);
+    assert!(revocations.revokes("team").await);
+
+    // If the tokens could not be revoked, the client can still be deleted.
+    let delete = async |id: &str| root.change(Method::DELETE, id, "", "").await;
+    revocations.fail_after(0);
+    assert_refused(&delete("payments").await, 503, "temporarily_unavailable");
+    assert!(world.exists("payments").await && !revocations.revokes("payments").await);
+    assert_eq!(delete("payments").await.status, 204);
+    assert!(!world.exists("payments").await && revocations.revokes("payments").await);
+
+    // If they could be revoked only before the client was deleted, the change was made.
+    revocations.fail_after(1);
+    assert_refused(&delete("auditor").await, 503, "temporarily_unavailable");
+    assert!(!world.exists("auditor").await && revocations.revokes("auditor").await);
 }
 
 /// The store makes the change and then does not answer: the secret, which no other answer has, is shown nevertheless.

@@ -51,6 +51,15 @@ impl World {
 
     /// The administration works on `administered`, which leads to the same store.
     pub async fn over(administered: impl ClientAdmin, store: impl ClientAdmin + RevocationStore + Clone) -> Self {
+        Self::revoking(administered, store.clone(), store).await
+    }
+
+    /// The revocations are in a store of their own.
+    pub async fn revoking(
+        administered: impl ClientAdmin,
+        store: impl ClientAdmin + Clone,
+        revocations: impl RevocationStore,
+    ) -> Self {
         let invoices =
             MayGrant::new().scope(&crate::common::READ).scope(&crate::common::WRITE).audience(API.parse().unwrap());
         let all = [READ, WRITE, MANAGE];
@@ -74,7 +83,7 @@ impl World {
                 ClientAssertions::new(MemoryStore::default()).client_key_urls().client_secret_jwt(),
             ))
             .known_scopes(known)
-            .revocations(Revocations::follow(store.clone()).await.unwrap())
+            .revocations(Revocations::follow(revocations).await.unwrap())
             .store_timeout(crate::PATIENCE)
             .events(sender)
             .build()

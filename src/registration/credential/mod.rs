@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use self::kind::ClientKeys;
 pub(super) use self::kind::CredentialRecord;
 pub(crate) use self::kind::{
-    CredentialKind, KeysUrl, MAX_KEY_URLS, MAX_SHARED_SECRETS, NamedWorkload, PlatformIdentity, SharedSecret,
-    is_trust_domain,
+    CredentialKind, KeysUrl, MAX_KEY_URLS, MAX_NESTING, MAX_SHARED_SECRETS, NamedWorkload, PlatformIdentity,
+    SharedSecret, is_trust_domain,
 };
 pub use self::kind::{InvalidSpiffeId, SpiffeId};
 use super::ClientAuthMethod;
@@ -67,7 +67,8 @@ impl Credential {
     /// JWK Set (RFC 7517 §5) in JSON: the member `jwks` of RFC 7591 §2.
     ///
     /// Each key is parsed once, here. A key with `use` `enc` is ignored. A key without `alg` is used for the default
-    /// algorithm of its type, which for RSA is `RS256`; see [`signing_algorithm`](Self::signing_algorithm).
+    /// algorithm of its type, which for RSA is `RS256`; see [`signing_algorithm`](Self::signing_algorithm). A client cannot be registered
+    /// with a set of more than 16 nested arrays and objects.
     ///
     /// # Errors
     ///
@@ -127,7 +128,8 @@ impl Credential {
     }
 
     /// Creates a credential for the tokens of another platform, such as a CI system, with this exact `sub`, and with these
-    /// claims. A name that begins with `/` is a JSON Pointer (RFC 6901). Values are compared with their JSON type.
+    /// claims. A name that begins with `/` is a JSON Pointer (RFC 6901). Values are compared with their JSON type. A client cannot be
+    /// registered with a value of more than 15 nested arrays and objects.
     ///
     /// At least one claim is needed that never changes its meaning, such as `repository_id`: someone else may get the same
     /// subject later, for example after a repository was deleted.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::object::Object;
-use crate::registration::{ClientRules, Record, RegisteredClient, member, without_value};
+use crate::registration::{ClientError, ClientRules, Record, RegisteredClient, member, without_value};
 
 /// A line number, starting at 1, and the error in that line.
 pub(super) type Wrong = (usize, String);
@@ -91,6 +91,20 @@ pub(super) fn render(clients: &[Arc<RegisteredClient>]) -> Result<String, toml::
     }
     Ok(text)
 }
+
+/// Checks that a client can be read again after it was written: TOML has no `null`, and its parser accepts fewer nested arrays than
+/// that of JSON. Otherwise one client would make the whole file invalid.
+pub(super) fn check_readable(client: &Arc<RegisteredClient>) -> Result<(), ClientError> {
+    let rendered = render(std::slice::from_ref(client)).map_err(|error| error.to_string());
+    let read = rendered.and_then(|text| parse(text.as_bytes(), None).map_err(|(_, why)| why));
+    read.map(drop).map_err(|why| {
+        let why = why.strip_prefix(&format!("client `{}`: ", client.id())).unwrap_or(&why);
+        let text = format!("the file of clients cannot have it: {why}; {MORE_THAN_TOML}");
+        ClientError::new(client.id(), text)
+    })
+}
+
+const MORE_THAN_TOML: &str = "if it has `null` or many nested arrays in `jwks` or `claims`, remove them";
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! The state that all handles of a [`FileStore`](super::FileStore) share: the clients in memory, and the code that reads them.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -290,6 +291,9 @@ impl Shared {
         if let Some(rules) = self.memory.rules() {
             new.iter().try_for_each(|client| rules.check(client))?;
         }
+        let before: HashSet<_> = clients.in_force.iter().map(Arc::as_ptr).collect();
+        let is_new = |client: &&Arc<RegisteredClient>| !before.contains(&Arc::as_ptr(client));
+        new.iter().filter(is_new).try_for_each(client_file::check_readable)?;
         let text = client_file::render(&new).map_err(StoreError::new)?;
         // The revocations are written before the clients: after a crash between the two, too many tokens are refused, not too
         // few.

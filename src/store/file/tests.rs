@@ -13,7 +13,7 @@ use super::FileStore;
 use super::shared::{LOCK_TIMEOUT, Shared};
 use super::system;
 use crate::client_id::ClientId;
-use crate::registration::{Client, RegisteredClient};
+use crate::registration::{Client, ClientErrorKind, RegisteredClient};
 use crate::revocation::Revocations;
 use crate::secret::ClientSecret;
 use crate::store::{
@@ -32,6 +32,19 @@ fn create(shared: &Shared, id: &str) -> Result<(), AdminError> {
         clients.push(Arc::new(client(id)));
         Ok(())
     })
+}
+
+/// Returns a client that was read from a record with this claim, so that the checks of a new registration do not apply.
+fn with_claim(id: &str, claim: &serde_json::Value) -> RegisteredClient {
+    let credential = serde_json::json!({
+        "label": "1", "method": "platform_jwt", "issuer": "https://i.example", "subject": "s", "claims": {"a": claim},
+    });
+    let record = serde_json::json!({"client_id": id, "client_secrets": [], "credentials": [credential]});
+    serde_json::from_value(record).unwrap()
+}
+
+fn nested(levels: usize) -> serde_json::Value {
+    (0..levels).fold("x".into(), |inner, _| serde_json::json!([inner]))
 }
 
 /// Returns two stores with the same files, as in two processes. Neither polls.
@@ -149,6 +162,40 @@ async fn writers_of_one_process_wait_for_each_other_and_lose_nothing() {
         shared.read_now().unwrap();
         assert_eq!(shared.memory.list(None, NonZeroUsize::MAX).await.unwrap().len(), 20);
     }
+}
+
+#[test]
+fn a_client_that_could_not_be_read_back_is_refused_and_the_file_stays_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    let [service, _] = two_processes(&folder);
+    for (id, claim) in [("one", nested(20)), ("other", serde_json::json!({"b": [1.5, true]}))] {
+        let put = service.edit(|clients, _| {
+            clients.push(Arc::new(with_claim(id, &claim)));
+            Ok(())
+        });
+        put.unwrap();
+    }
+    let path = folder.path().join("clients.toml");
+    let before = std::fs::read_to_string(&path).unwrap();
+    for claim in [nested(100), serde_json::json!([null]), serde_json::Value::Null] {
+        for is_new in [true, false] {
+            let refused = service.edit(|clients, _| {
+                if !is_new {
+                    clients.remove(0);
+                }
+                clients.insert(0, Arc::new(with_claim(if is_new { "new" } else { "one" }, &claim)));
+                Ok(())
+            });
+            let Err(AdminError::Invalid(error)) = refused else { panic!("{claim}: {refused:?}") };
+            assert_eq!(error.kind(), ClientErrorKind::Registration);
+            assert!(error.to_string().contains("the file of clients cannot have it: "), "{error}");
+            assert!(error.to_string().ends_with("remove them"), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+        }
+    }
+    // The content that is in use did not change, either.
+    create(&service, "billing").unwrap();
+    two_processes_of(&folder);
 }
 
 #[tokio::test]

@@ -40,7 +40,8 @@ use crate::clock::{Clock, later};
 /// 1. The tables, `tcc_…`, are created in the first schema of the search path when the store connects. Any number of replicas
 ///    may start at the same time. Once the tables exist, a role that may not create tables is sufficient. After an update that adds
 ///    a table or a column, such a role gets an error with the statements that the owner of the tables must run once.
-/// 2. Each call is one statement, and `find` one indexed lookup. Writes wait for the disk even if `synchronous_commit` is off.
+/// 2. Each call is one statement, and `find` one indexed lookup. Only a change of a client that [depends on the revisions of
+///    clients](crate::store::ClientChange::provided) is a transaction of several. Writes wait for the disk even if `synchronous_commit` is off.
 /// 3. The feed is read by the visibility of transactions, not by a sequence, whose numbers become visible out of order; see
 ///    [`changes`](crate::store::ChangeFeed::changes). `NOTIFY` only shortens the wait for the next poll.
 /// 4. A call that takes too long fails here and is cancelled on the server (`statement_timeout`). A connection that does not

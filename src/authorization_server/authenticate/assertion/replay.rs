@@ -22,8 +22,11 @@ const LOG_IS_FULL: &str = "1,000,000 assertions are recorded that have not expir
 const CLIENT_IS_FULL: &str = "the client has 50,000 recorded assertions that have not expired; it should request a token less \
                               often, or sign assertions with a shorter lifetime";
 
-/// How often the counts of all clients are brought up to date, in seconds.
+/// How often the counts of all clients are brought up to date.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// The same while the log is full. Entries expire in whole seconds.
+const SWEEP_OF_FULL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Replays {
@@ -100,7 +103,10 @@ impl Share {
 
 impl Shares {
     fn take(&mut self, client: &ClientId, until: UnixTime, now: UnixTime) -> Result<(), &'static str> {
-        self.sweep(now);
+        self.sweep(now, SWEEP);
+        if self.total >= MAX_ENTRIES {
+            self.sweep(now, SWEEP_OF_FULL);
+        }
         if self.total >= MAX_ENTRIES {
             return Err(LOG_IS_FULL);
         }
@@ -127,9 +133,9 @@ impl Shares {
         }
     }
 
-    /// Removes clients without recorded assertions, once a minute, and after the clock was set back.
-    fn sweep(&mut self, now: UnixTime) {
-        if self.swept_at.is_some_and(|at| at <= now && now < at.after(SWEEP)) {
+    /// Removes what has expired, and clients without recorded assertions, once in each `period`, and after the clock was set back.
+    fn sweep(&mut self, now: UnixTime, period: Duration) {
+        if self.swept_at.is_some_and(|at| at <= now && now < at.after(period)) {
             return;
         }
         self.swept_at = Some(now);
@@ -203,6 +209,20 @@ mod tests {
         assert_eq!((shares.total, shares.clients.len()), (1, 1));
         shares.take(&client("next"), at(200), at(0)).unwrap();
         assert_eq!(shares.total, 2, "also after the clock was set back");
+    }
+
+    #[test]
+    fn a_full_log_accepts_entries_again_in_the_second_in_which_some_expire() {
+        let mut shares = Shares::default();
+        for number in 0..MAX_ENTRIES / MAX_OF_CLIENT {
+            let id = client(&number.to_string());
+            let until = if number == 0 { 31 } else { 30 };
+            (0..MAX_OF_CLIENT).for_each(|_| shares.take(&id, at(until), at(0)).unwrap());
+        }
+        let next = client("next");
+        assert!(shares.take(&next, at(200), at(29)).unwrap_err().contains("1,000,000"));
+        shares.take(&next, at(200), at(30)).unwrap();
+        assert_eq!((shares.total, shares.clients.len()), (MAX_OF_CLIENT + 1, 2));
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::nesting::nesting;
 use crate::keys::{Algorithm, KeySet, VerifyingKey};
 use crate::registration::InvalidCredential;
 
@@ -15,6 +16,7 @@ pub(crate) struct ClientKeys {
     json: Arc<str>,
     algorithm: Option<Algorithm>,
     keys: KeySet,
+    nesting: usize,
 }
 
 /// Members of a JWK that are not public (RFC 7518 §6).
@@ -30,8 +32,9 @@ impl ClientKeys {
         let algorithms = algorithm.map(|algorithm| [algorithm]);
         let keys = KeySet::read(json, algorithms.as_ref().map(<[_; 1]>::as_slice))
             .map_err(|error| no_key(algorithm, &error.to_string()))?;
+        let nesting = set.as_ref().map(|set| nesting(set.values())).unwrap_or_default();
         let json = set.map(Value::Object).unwrap_or_default().to_string().into();
-        Ok(Self { json, algorithm, keys })
+        Ok(Self { json, algorithm, keys, nesting })
     }
 
     pub(crate) fn of_key(key: &VerifyingKey) -> Result<Self, InvalidCredential> {
@@ -59,6 +62,10 @@ impl ClientKeys {
 
     pub(crate) fn json(&self) -> &str {
         &self.json
+    }
+
+    pub(super) fn nesting(&self) -> usize {
+        self.nesting
     }
 
     pub(crate) fn algorithm(&self) -> Option<Algorithm> {

@@ -4,6 +4,7 @@
 
 mod client_keys;
 mod keys_url;
+mod nesting;
 mod platform_identity;
 mod shared_secret;
 mod spiffe_id;
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 
 pub(super) use self::client_keys::ClientKeys;
 pub(crate) use self::keys_url::{KeysUrl, MAX_KEY_URLS};
+pub(crate) use self::nesting::MAX_NESTING;
 pub(crate) use self::platform_identity::PlatformIdentity;
 pub(crate) use self::shared_secret::{MAX_SHARED_SECRETS, SharedSecret};
 pub(crate) use self::spiffe_id::is_trust_domain;
@@ -54,6 +56,15 @@ impl CredentialKind {
             Self::Platform(identity) => Some(NamedWorkload::Platform(identity)),
             Self::Spiffe(id) => Some(NamedWorkload::Spiffe(id)),
             Self::Keys(_) | Self::KeysUrl(_) | Self::Secret(_) => None,
+        }
+    }
+
+    /// Returns the number of nested arrays and objects in its `jwks` or `claims`.
+    pub(crate) fn nesting(&self) -> usize {
+        match self {
+            Self::Keys(keys) => keys.nesting(),
+            Self::Platform(identity) => identity.nesting(),
+            Self::KeysUrl(_) | Self::Secret(_) | Self::Spiffe(_) => 0,
         }
     }
 

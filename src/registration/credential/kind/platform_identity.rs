@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::nesting::nesting;
 use crate::registration::InvalidCredential;
 
 /// The issuer, the exact subject, and further claims that a token must have.
@@ -61,6 +62,10 @@ impl PlatformIdentity {
 
     pub(crate) fn claims(&self) -> &[(String, Value)] {
         &self.claims
+    }
+
+    pub(super) fn nesting(&self) -> usize {
+        nesting(self.claims.iter().map(|(_, value)| value))
     }
 
     /// Returns whether it is the account that Kubernetes gives to every pod without another.
