@@ -91,7 +91,7 @@ fn service(
     }
     let source = credentials.build().unwrap();
     let layer = ClientCredentialsLayer::from_source(source.clone(), API).unwrap();
-    let once = layer.clone().without_repeat().layer(api.clone());
+    let once = layer.clone().without_repeat().layer(api);
     (Service { layered: BoxCloneService::new(layer.layer(api)), once: BoxCloneService::new(once), source }, requested)
 }
 
