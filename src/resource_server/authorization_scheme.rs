@@ -11,6 +11,7 @@ pub(super) struct BearerToken<'a>(&'a [u8]);
 
 impl<'a> BearerToken<'a> {
     /// Reads the token from the `Authorization` header only.
+    #[inline]
     pub(super) fn read(headers: &'a HeaderMap) -> Result<Self, BearerError> {
         let mut headers = headers.get_all(AUTHORIZATION).iter();
         match (headers.next(), headers.next()) {

@@ -88,6 +88,7 @@ impl TokenCache {
 
     /// Returns the proof of exactly this token. The whole text is compared, but not in constant time: to reach the comparison,
     /// a caller needs the last 96 bits of a valid signature, and a caller with these has the token.
+    #[inline]
     pub(super) fn find(&self, text: &[u8]) -> Option<VerifiedToken> {
         let place = self.place(text)?;
         let mut copies = self.per_core.of_this_thread();

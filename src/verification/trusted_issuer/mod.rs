@@ -171,6 +171,7 @@ impl TrustedIssuer {
     }
 
     /// Returns whether both make the same checks, so that a token is valid for both or for neither.
+    #[inline]
     pub(super) fn checks_the_same_as(&self, other: &Self) -> bool {
         let (one, other) = (&*self.0, &*other.0);
         std::ptr::eq(one, other)
