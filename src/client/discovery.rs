@@ -66,7 +66,8 @@ impl TokenEndpoint {
         let (url, trusted) = match (discover(client, issuer, plain_http, limits, now).await, earlier) {
             (Ok(url), _) => (url, METADATA_AGE),
             (Err(error), Some(url)) => {
-                tracing::warn!(%issuer, %error, token_endpoint = shown_url(&url.to_string()), "the token endpoint that is known stays in use");
+                let token_endpoint = shown_url(&url.to_string());
+                tracing::warn!(%issuer, %error, token_endpoint, "the token endpoint that is known stays in use");
                 (url, RETRY_AGE)
             }
             (Err(error), None) => return Err(error),

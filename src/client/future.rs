@@ -46,13 +46,13 @@ pin_project! {
     enum State<F, A, B> {
         // The rare states are boxed, so that the future is small to move.
         /// There was no token that could be reused. If none comes, the answer is the one that refused the token before.
-        Waiting { token: TokenFuture, unsent: Option<Box<Unsent<B>>>, refusal: Option<Box<A>> },
+        Waiting { token: TokenFuture, unsent: Option<Box<Unsent<B>>>, answer: Option<Box<A>> },
         /// The inner service has the request.
         Calling { #[pin] answer: F },
         /// The token did not suffice, and another one is on its way. If none comes, the answer is the one that said so.
         Renewing { token: TokenFuture, answer: Option<Box<A>> },
         /// The inner service is about to get the request once more.
-        Repeating { request: Option<Box<Request<B>>>, token: AccessToken, refusal: Option<Box<A>> },
+        Repeating { request: Option<Box<Request<B>>>, token: AccessToken, answer: Option<Box<A>> },
         Failed { error: Option<CallError> },
     }
 }
@@ -76,7 +76,7 @@ where
 
     #[cold]
     pub(super) fn waiting(token: TokenFuture, unsent: Unsent<B>, service: S, repeat: R) -> Self {
-        let state = State::Waiting { token, unsent: Some(Box::new(unsent)), refusal: None };
+        let state = State::Waiting { token, unsent: Some(Box::new(unsent)), answer: None };
         Self { state, sent: None, body: None, service: Some(service), repeat: Some(repeat) }
     }
 
@@ -196,8 +196,8 @@ where
             Next::GiveUp => ControlFlow::Break(answer),
             Next::Renew(token) => ControlFlow::Continue(State::Renewing { token, answer: Some(Box::new(answer)) }),
             Next::Repeat(request, token) => {
-                let refusal = Some(Box::new(answer));
-                ControlFlow::Continue(State::Repeating { request: Some(Box::new(request)), token, refusal })
+                let (request, answer) = (Some(Box::new(request)), Some(Box::new(answer)));
+                ControlFlow::Continue(State::Repeating { request, token, answer })
             }
         }
     }
@@ -208,10 +208,10 @@ where
         let next = match this.state.project() {
             StateProjection::Failed { error } => return Poll::Ready(Err(error.take().expect(COMPLETED))),
             StateProjection::Calling { .. } => unreachable!("the call was made"),
-            StateProjection::Waiting { token, unsent, refusal } => {
-                let token: AccessToken = match (ready!(token.as_mut().poll(cx)), refusal.take()) {
+            StateProjection::Waiting { token, unsent, answer } => {
+                let token: AccessToken = match (ready!(token.as_mut().poll(cx)), answer.take()) {
                     (Ok(token), _) => token,
-                    (Err(_), Some(refusal)) => return Poll::Ready(Ok(ControlFlow::Break(*refusal))),
+                    (Err(_), Some(answer)) => return Poll::Ready(Ok(ControlFlow::Break(*answer))),
                     (Err(error), None) => return Poll::Ready(Err(error.into())),
                 };
                 let Unsent { mut request, source } = *unsent.take().expect(COMPLETED);
@@ -234,12 +234,12 @@ where
                 let request = restored(sent, this.body, this.repeat.as_ref());
                 match (token, request) {
                     (Ok(token), Some(request)) if token != *sent.token() => {
-                        State::Repeating { request: Some(Box::new(request)), token, refusal: Some(answer) }
+                        State::Repeating { request: Some(Box::new(request)), token, answer: Some(answer) }
                     }
                     _ => return Poll::Ready(Ok(ControlFlow::Break(*answer))),
                 }
             }
-            StateProjection::Repeating { request, token, refusal } => {
+            StateProjection::Repeating { request, token, answer } => {
                 let service = this.service.as_mut().expect(COMPLETED);
                 ready!(service.poll_ready(cx)).map_err(|error| CallError::Call(error.into()))?;
                 let mut request = request.take().expect(COMPLETED);
@@ -249,8 +249,7 @@ where
                 let has_ended = Tokens::of(token).is_some_and(|tokens| !tokens.may_be_sent(token));
                 if let Some(source) = sent.source().filter(|_| has_ended) {
                     let unsent = Unsent { request: *request, source: None };
-                    let refusal = refusal.take();
-                    State::Waiting { token: source.token(), unsent: Some(Box::new(unsent)), refusal }
+                    State::Waiting { token: source.token(), unsent: Some(Box::new(unsent)), answer: answer.take() }
                 } else {
                     sent.set_token(token);
                     token.authorize(request.headers_mut());

@@ -26,7 +26,8 @@ pub(crate) struct Entry {
     pub(super) query: TokenQuery,
     /// The tokens with more scopes that are used in place of these, since a resource server asked for them and the issuer gave one.
     pub(super) wider: OnceLock<Tokens>,
-    /// The issuer gave a token, and no request that failed has left the entry without one. Until then, those with fewer scopes are used.
+    /// Whether the issuer gives these tokens: it gave one, and no request that failed has left the entry without one since. Otherwise
+    /// the tokens with fewer scopes are used. Written under the lock on the state.
     pub(super) is_granted: AtomicBool,
     pub(super) ready: ReadyToken,
     pub(super) state: Mutex<State>,
@@ -113,16 +114,17 @@ impl Entry {
             return Step::Wait(flight.clone());
         }
         let planned = self.plan(&mut state, now);
+        if planned.is_err() {
+            // Under the lock, so that it does not undo what a request that succeeds meanwhile notes.
+            self.is_granted.store(false, Ordering::Release);
+        }
         drop(state);
         match planned {
             Ok((planned, flight)) => {
                 planned.start();
                 Step::Wait(flight)
             }
-            Err(error) => {
-                self.is_granted.store(false, Ordering::Release);
-                Step::Done(Err(error))
-            }
+            Err(error) => Step::Done(Err(error)),
         }
     }
 
@@ -171,7 +173,7 @@ impl Entry {
     }
 
     pub(super) fn take_over_from(self: &Arc<Self>, narrower: &Self) {
-        // Where another set of tokens was first, that one is used, and the next answer asks for the rest.
+        // If another set of tokens was first, it stays in use, and the next answer asks for the rest.
         narrower.wider.get_or_init(|| Tokens(self.clone()));
         narrower.changes.send_replace(());
     }
