@@ -63,7 +63,7 @@ pub fn request() -> Request<()> {
 /// # Panics
 ///
 /// If it is not, or is an error.
-#[inline]
+#[inline(always)] // Otherwise the compiler decides for which services the request and the answer are copied once more.
 pub fn call<S>(service: &mut S, request: Request<()>)
 where
     S: Service<Request<()>, Error: std::fmt::Debug>,

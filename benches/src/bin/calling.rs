@@ -142,7 +142,7 @@ fn work<'a, S>(mut service: S) -> Work<'a>
 where
     S: Service<Request<()>, Error: std::fmt::Debug> + 'a,
 {
-    Work::on_processor(request, move |request| call(&mut service, request))
+    Work::apart(request, move |request| call(&mut service, request))
 }
 
 fn allocations<S>(mut service: S) -> u64
