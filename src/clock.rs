@@ -2,9 +2,10 @@
 
 mod rfc3339;
 
-use std::cell::Cell;
 use std::fmt;
 use std::fs::Metadata;
+use std::num::NonZero;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -29,13 +30,6 @@ pub use self::rfc3339::Rfc3339;
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Returns the current time. Called for every request, so it must not block.
     fn now(&self) -> SystemTime;
-
-    /// Returns a time that [`now`](Self::now) returned at most 20 ms ago, for checks with a margin that must cost little. Time during
-    /// which a machine was suspended does not count: in the first 20 ms after that, it can be the time before. The default is
-    /// [`now`](Self::now).
-    fn recent(&self) -> SystemTime {
-        self.now()
-    }
 }
 
 /// The clock of the operating system. This is the default.
@@ -47,19 +41,48 @@ impl Clock for SystemClock {
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
+}
 
+/// A clock that is shared, and whose ticks are cheap to read.
+#[derive(Clone, Debug)]
+pub(crate) enum SharedClock {
+    System,
+    Other(Arc<dyn Clock>),
+}
+
+/// The number of a tick of a [`SharedClock`]: between two readings of the same one, at most 20 ms have passed. Time during which a
+/// machine was suspended does not count: in the first 20 ms after that, it can be the tick from before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tick(NonZero<u64>);
+
+impl SharedClock {
+    pub(crate) fn new(clock: impl Clock) -> Self {
+        Self::Other(Arc::new(clock))
+    }
+
+    /// Returns the current tick. The system's coarse clock, which advances every few milliseconds, is read in a fifth of the time that
+    /// the wall clock takes.
     #[inline]
-    fn recent(&self) -> SystemTime {
-        thread_local!(static LAST: Cell<Option<(coarsetime::Instant, SystemTime)>> = const { Cell::new(None) });
-        // The coarse clock is cheap to read, and advances every few milliseconds. In between, the wall clock is not read again.
-        let tick = coarsetime::Instant::now_without_cache_update();
-        match LAST.get() {
-            Some((last, wall)) if last == tick => wall,
-            _ => {
-                let wall = SystemTime::now();
-                LAST.set(Some((tick, wall)));
-                wall
-            }
+    pub(crate) fn tick(&self) -> Tick {
+        let number = match self {
+            Self::System => coarsetime::Instant::now_without_cache_update().as_ticks(),
+            Self::Other(clock) => nanoseconds(clock.now()),
+        };
+        Tick(NonZero::<u64>::MIN.saturating_add(number))
+    }
+}
+
+/// Returns a number of nanoseconds that differs from that of any other time within some 500 years.
+fn nanoseconds(time: SystemTime) -> u64 {
+    let of = |span: Duration| span.as_secs().wrapping_mul(1_000_000_000).wrapping_add(span.subsec_nanos().into());
+    time.duration_since(UNIX_EPOCH).map_or_else(|before| of(before.duration()).wrapping_neg(), of)
+}
+
+impl Clock for SharedClock {
+    fn now(&self) -> SystemTime {
+        match self {
+            Self::System => SystemTime::now(),
+            Self::Other(clock) => clock.now(),
         }
     }
 }
@@ -76,14 +99,14 @@ impl Clock for SystemClock {
 /// ```
 #[cfg(any(test, feature = "test-util"))]
 #[derive(Clone, Debug)]
-pub struct ManualClock(std::sync::Arc<std::sync::Mutex<SystemTime>>);
+pub struct ManualClock(Arc<std::sync::Mutex<SystemTime>>);
 
 #[cfg(any(test, feature = "test-util"))]
 impl ManualClock {
     /// Creates a clock with this time.
     #[must_use]
     pub fn at(now: SystemTime) -> Self {
-        Self(std::sync::Arc::new(std::sync::Mutex::new(now)))
+        Self(Arc::new(std::sync::Mutex::new(now)))
     }
 
     /// Sets the time.

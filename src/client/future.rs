@@ -44,16 +44,40 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<F, A, B> {
-        // The rare states are boxed, so that the future is small to move.
-        /// There was no token that could be reused. If none comes, the answer is the one that refused the token before.
-        Waiting { token: TokenFuture, unsent: Option<Box<Unsent<B>>>, answer: Option<Box<A>> },
         /// The inner service has the request.
-        Calling { #[pin] answer: F },
-        /// The token did not suffice, and another one is on its way. If none comes, the answer is the one that said so.
-        Renewing { token: TokenFuture, answer: Option<Box<A>> },
-        /// The inner service is about to get the request once more.
-        Repeating { request: Option<Box<Request<B>>>, token: AccessToken, answer: Option<Box<A>> },
-        Failed { error: Option<CallError> },
+        Calling { #[pin] call: F },
+        // Boxed, so that the future is small to move.
+        Before { step: Box<Step<A, B>> },
+    }
+}
+
+/// A step before a call of the inner service. It is rare.
+enum Step<A, B> {
+    /// There was no token that could be reused. If none comes, the answer is the one that refused the token before.
+    Waiting {
+        token: TokenFuture,
+        unsent: Option<Unsent<B>>,
+        answer: Option<A>,
+    },
+    /// The token did not suffice, and another one is on its way. If none comes, the answer is the one that said so.
+    Renewing {
+        token: TokenFuture,
+        answer: Option<A>,
+    },
+    /// The inner service is about to get the request once more.
+    Repeating {
+        request: Option<Request<B>>,
+        token: AccessToken,
+        answer: Option<A>,
+    },
+    Failed {
+        error: Option<CallError>,
+    },
+}
+
+impl<F, A, B> State<F, A, B> {
+    fn before(step: Step<A, B>) -> Self {
+        Self::Before { step: Box::new(step) }
     }
 }
 
@@ -71,24 +95,25 @@ where
 {
     #[cold]
     pub(super) fn failed(error: CallError) -> Self {
-        Self { state: State::Failed { error: Some(error) }, sent: None, body: None, service: None, repeat: None }
+        let state = State::before(Step::Failed { error: Some(error) });
+        Self { state, sent: None, body: None, service: None, repeat: None }
     }
 
     #[cold]
     pub(super) fn waiting(token: TokenFuture, unsent: Unsent<B>, service: S, repeat: R) -> Self {
-        let state = State::Waiting { token, unsent: Some(Box::new(unsent)), answer: None };
+        let state = State::before(Step::Waiting { token, unsent: Some(unsent), answer: None });
         Self { state, sent: None, body: None, service: Some(service), repeat: Some(repeat) }
     }
 
     #[inline]
     pub(super) fn calling(
-        answer: S::Future,
-        sent: Box<SentRequest>,
+        call: S::Future,
+        sent: Option<Box<SentRequest>>,
         body: Option<R::Kept>,
         service: Option<S>,
         repeat: R,
     ) -> Self {
-        Self { state: State::Calling { answer }, sent: Some(sent), body, service, repeat: Some(repeat) }
+        Self { state: State::Calling { call }, sent, body, service, repeat: Some(repeat) }
     }
 }
 
@@ -110,25 +135,21 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // Most requests take only this path, which two things keep fast: all other steps are in functions of their own, and there is one
-        // variable for the output, so that the answer is moved once less.
-        let mut output = Poll::Pending;
         let this = self.as_mut().project();
-        let StateProjection::Calling { answer } = this.state.project() else {
-            output = self.proceed(output, cx);
-            return output;
-        };
-        output = answer.poll(cx).map_err(|error| CallError::Call(error.into()));
-        match &output {
-            Poll::Ready(Ok(answer)) if is_plain_success(answer.status(), answer.headers()) => {
-                if let Some(sent) = this.sent.take() {
-                    sent.end();
-                }
-            }
-            Poll::Ready(Ok(_)) => output = self.proceed(output, cx),
-            Poll::Ready(Err(_)) | Poll::Pending => {}
+        let StateProjection::Calling { call } = this.state.project() else { return self.proceed(None, cx) };
+        // Most requests take only this path, and all other steps are in functions of their own. No reference to the output is passed to a
+        // function, so that the compiler moves the answer once less, and each time in the same pieces: the processor waits where it
+        // reads a piece that was written as two.
+        let output = call.poll(cx);
+        let is_plain =
+            matches!(&output, Poll::Ready(Ok(answer)) if is_plain_success(answer.status(), answer.headers()));
+        if is_plain && let Some(sent) = this.sent.take() {
+            sent.end();
         }
-        output
+        match output {
+            Poll::Ready(Ok(answer)) if !is_plain => self.proceed(Some(answer), cx),
+            _ => output.map_err(|error| CallError::Call(error.into())),
+        }
     }
 }
 
@@ -141,16 +162,16 @@ where
     S: Service<Request<B>, Response = Response<RB>, Error: Into<BoxError>>,
     R: RepeatBody<B>,
 {
-    /// Takes the next step: after an answer that may be about the token (`Ready`, never an error), or before a call (`Pending`).
+    /// Takes the next step: after an answer that may be about the token, or before a call.
     #[cold]
     fn proceed(
         mut self: Pin<&mut Self>,
-        answered: Poll<Result<Response<RB>, CallError>>,
+        answer: Option<Response<RB>>,
         cx: &mut Context<'_>,
     ) -> Poll<<Self as Future>::Output> {
-        let flow = match answered {
-            Poll::Ready(answer) => self.as_mut().judge(answer?),
-            Poll::Pending => ready!(self.as_mut().poll_before_call(cx))?,
+        let flow = match answer {
+            Some(answer) => self.as_mut().judge(answer),
+            None => ready!(self.as_mut().poll_before_call(cx))?,
         };
         match flow {
             ControlFlow::Break(answer) => Poll::Ready(Ok(answer)),
@@ -194,10 +215,10 @@ where
         });
         match next {
             Next::GiveUp => ControlFlow::Break(answer),
-            Next::Renew(token) => ControlFlow::Continue(State::Renewing { token, answer: Some(Box::new(answer)) }),
+            Next::Renew(token) => ControlFlow::Continue(State::before(Step::Renewing { token, answer: Some(answer) })),
             Next::Repeat(request, token) => {
-                let (request, answer) = (Some(Box::new(request)), Some(Box::new(answer)));
-                ControlFlow::Continue(State::Repeating { request, token, answer })
+                let (request, answer) = (Some(request), Some(answer));
+                ControlFlow::Continue(State::before(Step::Repeating { request, token, answer }))
             }
         }
     }
@@ -205,41 +226,39 @@ where
     /// Polls the steps before a call of the inner service, and then makes the call.
     fn poll_before_call(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Flow<S, B, RB>, CallError>> {
         let this = self.project();
-        let next = match this.state.project() {
-            StateProjection::Failed { error } => return Poll::Ready(Err(error.take().expect(COMPLETED))),
-            StateProjection::Calling { .. } => unreachable!("the call was made"),
-            StateProjection::Waiting { token, unsent, answer } => {
+        let StateProjection::Before { step } = this.state.project() else { unreachable!("the call was made") };
+        let next = match &mut **step {
+            Step::Failed { error } => return Poll::Ready(Err(error.take().expect(COMPLETED))),
+            Step::Waiting { token, unsent, answer } => {
                 let token: AccessToken = match (ready!(token.as_mut().poll(cx)), answer.take()) {
                     (Ok(token), _) => token,
-                    (Err(_), Some(answer)) => return Poll::Ready(Ok(ControlFlow::Break(*answer))),
+                    (Err(_), Some(answer)) => return Poll::Ready(Ok(ControlFlow::Break(answer))),
                     (Err(error), None) => return Poll::Ready(Err(error.into())),
                 };
-                let Unsent { mut request, source } = *unsent.take().expect(COMPLETED);
+                let Unsent { mut request, source } = unsent.take().expect(COMPLETED);
                 if let Some(sent) = this.sent.as_mut() {
                     sent.set_token(&token);
+                    token.authorize(request.headers_mut());
                 } else {
                     let sent = this.sent.insert(SentRequest::new(&token, source));
                     (request, *this.body) = keep_body(this.repeat.as_ref().expect(COMPLETED), request);
-                    if this.body.is_some() {
-                        sent.save(&request);
-                    }
+                    sent.prepare(&mut request, this.body.is_some());
                 }
-                token.authorize(request.headers_mut());
-                State::Calling { answer: this.service.as_mut().expect(COMPLETED).call(request) }
+                State::Calling { call: this.service.as_mut().expect(COMPLETED).call(request) }
             }
-            StateProjection::Renewing { token, answer } => {
+            Step::Renewing { token, answer } => {
                 let token: Result<AccessToken, TokenSourceError> = ready!(token.as_mut().poll(cx));
                 let answer = answer.take().expect(COMPLETED);
                 let sent = this.sent.as_mut().expect(COMPLETED);
                 let request = restored(sent, this.body, this.repeat.as_ref());
                 match (token, request) {
                     (Ok(token), Some(request)) if token != *sent.token() => {
-                        State::Repeating { request: Some(Box::new(request)), token, answer: Some(answer) }
+                        State::before(Step::Repeating { request: Some(request), token, answer: Some(answer) })
                     }
-                    _ => return Poll::Ready(Ok(ControlFlow::Break(*answer))),
+                    _ => return Poll::Ready(Ok(ControlFlow::Break(answer))),
                 }
             }
-            StateProjection::Repeating { request, token, answer } => {
+            Step::Repeating { request, token, answer } => {
                 let service = this.service.as_mut().expect(COMPLETED);
                 ready!(service.poll_ready(cx)).map_err(|error| CallError::Call(error.into()))?;
                 let mut request = request.take().expect(COMPLETED);
@@ -248,12 +267,12 @@ where
                 // The service may have been busy for longer than the token lives.
                 let has_ended = Tokens::of(token).is_some_and(|tokens| !tokens.may_be_sent(token));
                 if let Some(source) = sent.source().filter(|_| has_ended) {
-                    let unsent = Unsent { request: *request, source: None };
-                    State::Waiting { token: source.token(), unsent: Some(Box::new(unsent)), answer: answer.take() }
+                    let (unsent, answer) = (Some(Unsent { request, source: None }), answer.take());
+                    State::before(Step::Waiting { token: source.token(), unsent, answer })
                 } else {
                     sent.set_token(token);
                     token.authorize(request.headers_mut());
-                    State::Calling { answer: service.call(*request) }
+                    State::Calling { call: service.call(request) }
                 }
             }
         };

@@ -65,7 +65,7 @@ use self::token_source::TokenSource as _;
 use super::discovery::TokenEndpoint;
 use super::transport::LIMITS;
 use crate::client_authentication::ClientAuthentication;
-use crate::clock::ManualClock;
+use crate::clock::{ManualClock, SharedClock};
 use crate::crypto::SystemRandom;
 use crate::transport::{HttpClient, HttpFuture, Limits};
 use crate::uri::PlainHttp;
@@ -125,7 +125,7 @@ impl World {
             margin: Duration::from_secs(5),
             max_scopes: None,
             assumed_life: None,
-            clock: Arc::new(clock.clone()),
+            clock: SharedClock::new(clock.clone()),
             random: Arc::new(SystemRandom),
             events: None,
         });

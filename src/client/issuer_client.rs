@@ -16,7 +16,7 @@ use super::token_request::{self, Granted, TokenQuery};
 use super::transport;
 use crate::client_authentication::{AssertionContext, ClientAuthentication, CredentialError};
 use crate::client_id::ClientId;
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock as _, Moment, SharedClock};
 use crate::crypto::Random;
 use crate::event::{Event, EventSender, Failure, Outcome};
 use crate::issuer::Issuer;
@@ -44,7 +44,7 @@ pub(super) struct IssuerSettings {
     pub(super) max_scopes: Option<Scopes>,
     /// The life of tokens whose issuer names none.
     pub(super) assumed_life: Option<Duration>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) clock: SharedClock,
     pub(super) random: Arc<dyn Random>,
     pub(super) events: Option<EventSender>,
 }
@@ -126,12 +126,12 @@ impl IssuerClient {
         );
     }
 
-    pub(super) fn clock(&self) -> &dyn Clock {
-        &*self.settings.clock
+    pub(super) fn clock(&self) -> &SharedClock {
+        &self.settings.clock
     }
 
     pub(super) fn now(&self) -> Moment {
-        Moment::now(&*self.settings.clock)
+        Moment::now(&self.settings.clock)
     }
 
     /// Returns a number from 0 to 1, for jitter; one in the middle if there is no randomness.
@@ -194,7 +194,7 @@ impl IssuerClient {
         let context = AssertionContext {
             client_id: &settings.client_id,
             audience: settings.assertion_audience.as_deref().unwrap_or(settings.issuer.as_str()),
-            clock: &*settings.clock,
+            clock: &settings.clock,
             random: &*settings.random,
         };
         let (form, time) = (query.form(), settings.limits.time);

@@ -8,13 +8,13 @@ use tokio::time::Instant;
 
 use super::access_token::AccessToken;
 use super::concurrency::{AtomicU64, Mutex, MutexGuard, Ordering, cores, next_number, thread_number};
-use crate::clock::{Clock, Moment, later};
+use crate::clock::{Clock, Moment, SharedClock, Tick, later};
 
 /// More threads than this share slots.
 const MAX_SLOTS: usize = 16;
 
-/// For so long after a check by both clocks, the wall clock alone shows that a token is fresh: to read a clock takes longer than
-/// everything else. A wall clock that shows an earlier time than at that check was set back, and causes another one.
+/// For so long after a check by both clocks, the wall clock alone shows that a token is fresh. A wall clock that shows an earlier time
+/// than at that check was set back, and causes another one.
 const CHECKED_FOR: Duration = Duration::from_secs(1);
 
 /// One copy of the token per core. Sending a token writes to the counters of its memory, and cores that write to the same
@@ -31,10 +31,13 @@ pub(super) struct ReadyToken {
 #[repr(align(128))]
 struct Slot(Mutex<Option<Checked>>);
 
-/// A token, and the wall times between which it is known to be fresh.
-#[derive(Debug)]
+/// A token, and when it is known to be fresh.
+#[derive(Clone, Debug)]
 struct Checked {
     token: AccessToken,
+    /// At this tick of the clock. Most requests are made at the same one as the request before.
+    at: Option<Tick>,
+    /// Between these wall times.
     from: SystemTime,
     until: SystemTime,
 }
@@ -62,8 +65,7 @@ impl KeptToken {
     /// Keeps a token for one request only.
     pub(super) fn replace(&mut self, token: AccessToken) -> &AccessToken {
         self.number = 0;
-        let (from, until) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH);
-        &self.checked.insert(Checked { token, from, until }).token
+        &self.checked.insert(Checked::new(token)).token
     }
 }
 
@@ -74,30 +76,34 @@ impl ReadyToken {
     }
 
     /// Returns this thread's copy, if it is fresh.
-    pub(super) fn get(&self, clock: &dyn Clock) -> Option<AccessToken> {
-        Some(self.checked(clock.recent())?.token)
+    pub(super) fn get(&self, clock: &SharedClock) -> Option<AccessToken> {
+        Some(self.checked(clock.tick(), clock)?.token)
     }
 
     /// Returns whether the token is fresh, and is the one that a service has kept from then on.
     #[inline]
-    pub(super) fn update(&self, kept: &mut KeptToken, clock: &dyn Clock) -> bool {
-        let wall = clock.recent();
+    pub(super) fn update(&self, kept: &mut KeptToken, clock: &SharedClock) -> bool {
+        let tick = clock.tick();
         // Read before the copies: a change in between causes another look at them.
         let number = self.number.load(Ordering::Acquire);
-        let is_known = kept.number == number && kept.checked.as_ref().is_some_and(|checked| checked.is_known_at(wall));
-        is_known || self.refill(kept, number, wall)
+        let is_known = kept.number == number && kept.checked.as_ref().is_some_and(|checked| checked.at == Some(tick));
+        is_known || self.refill(kept, number, tick, clock)
     }
 
     #[cold]
-    fn refill(&self, kept: &mut KeptToken, number: u64, wall: SystemTime) -> bool {
-        *kept = KeptToken { checked: self.checked(wall), number };
+    fn refill(&self, kept: &mut KeptToken, number: u64, tick: Tick, clock: &dyn Clock) -> bool {
+        let is_known =
+            kept.number == number && kept.checked.as_mut().is_some_and(|checked| checked.is_known(tick, clock));
+        if !is_known {
+            *kept = KeptToken { checked: self.checked(tick, clock), number };
+        }
         kept.checked.is_some()
     }
 
-    fn checked(&self, wall: SystemTime) -> Option<Checked> {
+    fn checked(&self, tick: Tick, clock: &dyn Clock) -> Option<Checked> {
         let mut slot = lock(&self.slot(thread_number()).0);
         let checked = slot.as_mut()?;
-        (checked.is_known_at(wall) || checked.check(wall)).then(|| checked.share())
+        (checked.is_known(tick, clock) || checked.check(tick, clock)).then(|| checked.clone())
     }
 
     #[expect(clippy::indexing_slicing, reason = "the number of slots is a power of two, so the index is smaller")]
@@ -110,7 +116,7 @@ impl ReadyToken {
     pub(super) fn set(&self, token: Option<&AccessToken>) {
         for Slot(slot) in &self.slots {
             // Outside of the lock: the copy allocates, and so does the drop of the old one.
-            let copy = token.map(Checked::new);
+            let copy = token.map(|token| Checked::new(token.unshared()));
             let old = mem::replace(&mut *lock(slot), copy);
             drop(old);
         }
@@ -120,27 +126,27 @@ impl ReadyToken {
 }
 
 impl Checked {
-    fn new(token: &AccessToken) -> Self {
-        Self { token: token.unshared(), from: SystemTime::UNIX_EPOCH, until: SystemTime::UNIX_EPOCH }
+    fn new(token: AccessToken) -> Self {
+        Self { token, at: None, from: SystemTime::UNIX_EPOCH, until: SystemTime::UNIX_EPOCH }
     }
 
-    /// Returns the same for another holder.
-    fn share(&self) -> Self {
-        Self { token: self.token.clone(), ..*self }
-    }
-
-    #[inline]
-    fn is_known_at(&self, wall: SystemTime) -> bool {
-        self.from <= wall && wall < self.until
+    /// Returns whether the token is fresh by what was found before.
+    fn is_known(&mut self, tick: Tick, clock: &dyn Clock) -> bool {
+        if self.at != Some(tick) && (self.from..self.until).contains(&clock.now()) {
+            self.at = Some(tick);
+        }
+        self.at == Some(tick)
     }
 
     /// Returns whether the token is fresh by both clocks.
     #[cold]
-    fn check(&mut self, wall: SystemTime) -> bool {
+    fn check(&mut self, tick: Tick, clock: &dyn Clock) -> bool {
+        let wall = clock.now();
         let now = Moment { wall, monotonic: Instant::now() };
         let left = self.token.lifetime().map(|lifetime| lifetime.until_refresh(now)).unwrap_or_default();
         self.from = wall;
         self.until = later(wall, left.min(CHECKED_FOR));
+        self.at = (!left.is_zero()).then_some(tick);
         !left.is_zero()
     }
 }

@@ -7,10 +7,14 @@ use tokio::time::advance;
 use super::access_token::AccessToken;
 use super::lifetime::Lifetime;
 use super::ready_tokens::{KeptToken, ReadyToken};
-use crate::clock::{Clock as _, ManualClock, Moment};
+use crate::clock::{Clock as _, ManualClock, Moment, SharedClock};
 
 fn clock() -> ManualClock {
     ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000))
+}
+
+fn get(ready: &ReadyToken, clock: &ManualClock) -> Option<AccessToken> {
+    ready.get(&SharedClock::new(clock.clone()))
 }
 
 /// A token that is due for a refresh after 480 s.
@@ -27,14 +31,14 @@ fn every_thread_gets_the_token_that_was_set_last() {
         ready.set(Some(&token));
         std::thread::scope(|scope| {
             for _ in 0..40 {
-                scope.spawn(|| assert_eq!(ready.get(&clock), Some(token.clone())));
+                scope.spawn(|| assert_eq!(get(&ready, &clock), Some(token.clone())));
             }
         });
     }
     ready.set(None);
     std::thread::scope(|scope| {
         for _ in 0..40 {
-            scope.spawn(|| assert_eq!(ready.get(&clock), None));
+            scope.spawn(|| assert_eq!(get(&ready, &clock), None));
         }
     });
 }
@@ -46,40 +50,40 @@ async fn a_token_is_fresh_until_either_clock_says_otherwise() {
     let seconds = Duration::from_secs;
     let fresh_token = || {
         ready.set(Some(&token("a", &clock)));
-        assert!(ready.get(&clock).is_some());
+        assert!(get(&ready, &clock).is_some());
     };
     fresh_token();
     clock.advance(seconds(479));
     advance(seconds(479)).await;
-    assert!(ready.get(&clock).is_some());
+    assert!(get(&ready, &clock).is_some());
     clock.advance(Duration::from_millis(999));
-    assert!(ready.get(&clock).is_some());
+    assert!(get(&ready, &clock).is_some());
     clock.advance(Duration::from_millis(1));
-    assert!(ready.get(&clock).is_none());
+    assert!(get(&ready, &clock).is_none());
     // The machine sleeps.
     fresh_token();
     clock.advance(seconds(3_600));
-    assert!(ready.get(&clock).is_none());
+    assert!(get(&ready, &clock).is_none());
     // The wall clock is set back, by little and by much.
     for back in [1, 86_400] {
         fresh_token();
         clock.set(clock.now() - seconds(back));
         advance(seconds(479)).await;
-        assert!(ready.get(&clock).is_some());
+        assert!(get(&ready, &clock).is_some());
         clock.set(clock.now() - seconds(back));
         advance(seconds(1)).await;
-        assert!(ready.get(&clock).is_none());
+        assert!(get(&ready, &clock).is_none());
     }
     // The wall clock stands still from one second after the check on.
     fresh_token();
     clock.advance(seconds(1));
     advance(seconds(480)).await;
-    assert!(ready.get(&clock).is_none());
+    assert!(get(&ready, &clock).is_none());
 }
 
 /// The token that a service gets, if it is fresh.
 fn kept(ready: &ReadyToken, service: &mut KeptToken, clock: &ManualClock) -> Option<AccessToken> {
-    ready.update(service, clock).then(|| service.token().unwrap().clone())
+    ready.update(service, &SharedClock::new(clock.clone())).then(|| service.token().unwrap().clone())
 }
 
 #[test]
@@ -130,7 +134,7 @@ fn a_clone_of_a_service_gets_the_copy_of_its_own_thread() {
     let (ready, clock) = (ReadyToken::new(), clock());
     ready.set(Some(&token("a", &clock)));
     let mut service = KeptToken::default();
-    assert!(ready.update(&mut service, &clock));
+    assert!(ready.update(&mut service, &SharedClock::new(clock)));
     assert!(service.clone().token().is_none());
 }
 
@@ -138,5 +142,5 @@ fn a_clone_of_a_service_gets_the_copy_of_its_own_thread() {
 fn a_token_without_a_lifetime_is_not_reused() {
     let ready = ReadyToken::new();
     ready.set(Some(&AccessToken::bearer("a").unwrap()));
-    assert_eq!(ready.get(&clock()), None);
+    assert_eq!(get(&ready, &clock()), None);
 }

@@ -1,27 +1,33 @@
-//! [`SavedHead`]: a request without its body, in one piece of memory.
+//! [`SavedHead`]: a request without its body and its token, in one piece of memory.
 
+use std::mem;
+
+use http::header::AUTHORIZATION;
 use http::uri::{Authority, PathAndQuery};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
-/// Method, URI, headers and extensions of a request. To clone the URI and each header would take an allocation or a shared counter
+/// Method, URI, headers and extensions of a request, except for `Authorization`, which each token sets. To clone the URI and each header would take an allocation or a shared counter
 /// each, so their texts are copied, one after the other.
 pub(super) struct SavedHead {
     method: Method,
     version: Version,
     extensions: Extensions,
-    /// The length of the scheme and the authority, which are first.
-    origin: usize,
-    /// The length of the URI.
-    uri: usize,
-    text: Text,
+    lengths: Lengths,
+    /// The texts of most requests.
+    short: [u8; USUAL_LENGTH],
+    /// The texts, if they are longer.
+    long: Vec<u8>,
 }
 
-/// Bytes of which as many as most requests have need no memory of their own.
-struct Text {
-    length: usize,
-    first: [u8; USUAL_LENGTH],
-    /// All of them, if they are more.
-    long: Vec<u8>,
+/// The ends of the parts of the texts.
+#[derive(Clone, Copy, Default)]
+struct Lengths {
+    /// The scheme and the authority, which are first.
+    origin: usize,
+    /// The URI.
+    uri: usize,
+    /// The URI and the headers.
+    all: usize,
 }
 
 /// The length of the URI and the headers of most requests.
@@ -30,15 +36,11 @@ const USUAL_LENGTH: usize = 512;
 /// The length of the prefix of each header: whether the value is sensitive, and the lengths of the name and of the value.
 const PREFIX: usize = size_of::<u64>();
 
+/// The place of the length of the name, which has at most 16 bits. Those below are for the length of the value: no memory has more.
+const NAME: u32 = 47;
+
 /// The bit for a value that is sensitive.
 const SENSITIVE: u64 = 1 << 63;
-
-/// A header of 2 GiB would be cut off here, and refused when it is unpacked.
-fn prefix(name: usize, value: usize, is_sensitive: bool) -> [u8; PREFIX] {
-    let [name, value] = [name, value].map(|length| u64::from(i32::try_from(length).unwrap_or(i32::MAX).unsigned_abs()));
-    let sensitive = if is_sensitive { SENSITIVE } else { 0 };
-    (sensitive | name << 32 | value).to_ne_bytes()
-}
 
 impl Default for SavedHead {
     fn default() -> Self {
@@ -46,43 +48,53 @@ impl Default for SavedHead {
             method: Method::GET,
             version: Version::default(),
             extensions: Extensions::new(),
-            origin: 0,
-            uri: 0,
-            text: Text { length: 0, first: [0; USUAL_LENGTH], long: Vec::new() },
+            lengths: Lengths::default(),
+            short: [0; USUAL_LENGTH],
+            long: Vec::new(),
         }
     }
 }
 
 impl SavedHead {
     /// Replaces the saved head by that of this request.
+    #[inline]
     pub(super) fn pack<B>(&mut self, request: &Request<B>) {
-        self.method = request.method().clone();
-        self.version = request.version();
-        self.extensions = request.extensions().clone();
-        self.pack_texts(request.uri(), request.headers());
+        let (uri, headers) = (request.uri(), request.headers());
+        self.pack_parts(request.method(), request.version(), request.extensions(), uri, headers);
     }
 
-    fn pack_texts(&mut self, uri: &Uri, headers: &HeaderMap) {
-        let text = &mut self.text;
-        text.length = 0;
-        match uri.scheme_str() {
-            None => {}
-            Some("https") => text.push(b"https://"),
-            Some(scheme) => {
-                text.push(scheme.as_bytes());
-                text.push(b"://");
-            }
+    #[inline]
+    fn pack_parts(
+        &mut self,
+        method: &Method,
+        version: Version,
+        extensions: &Extensions,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) {
+        if self.method != *method {
+            self.method = method.clone();
         }
-        text.push(uri.authority().map_or("", Authority::as_str).as_bytes());
-        self.origin = text.length;
-        text.push(uri.path_and_query().map_or("", PathAndQuery::as_str).as_bytes());
-        self.uri = text.length;
-        for (name, value) in headers {
-            let (name, value_bytes) = (name.as_str().as_bytes(), value.as_bytes());
-            text.push(&prefix(name.len(), value_bytes.len(), value.is_sensitive()));
-            text.push(name);
-            text.push(value_bytes);
+        self.version = version;
+        if !(extensions.is_empty() && self.extensions.is_empty()) {
+            self.extensions = extensions.clone();
         }
+        match write(uri, headers, &mut self.short) {
+            Some(lengths) => self.lengths = lengths,
+            None => self.pack_long(uri, headers),
+        }
+    }
+
+    #[cold]
+    fn pack_long(&mut self, uri: &Uri, headers: &HeaderMap) {
+        let parts =
+            [uri.scheme_str(), uri.authority().map(Authority::as_str), uri.path_and_query().map(PathAndQuery::as_str)];
+        let uri_length = "://".len() + parts.iter().flatten().map(|part| part.len()).sum::<usize>();
+        let headers_length =
+            headers.iter().map(|(name, value)| PREFIX + name.as_str().len() + value.len()).sum::<usize>();
+        self.long = vec![0; uri_length + headers_length];
+        // If they did not fit, nothing would be unpacked.
+        self.lengths = write(uri, headers, &mut self.long).unwrap_or_default();
     }
 
     /// Makes the request once more, with this body; `None` if a part of it cannot be made again. The extensions are given away.
@@ -90,7 +102,7 @@ impl SavedHead {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.version_mut() = self.version;
-        *request.extensions_mut() = std::mem::take(&mut self.extensions);
+        *request.extensions_mut() = mem::take(&mut self.extensions);
         *request.uri_mut() = self.unpack_texts(request.headers_mut())?;
         Some(request)
     }
@@ -98,18 +110,18 @@ impl SavedHead {
     /// Adds the headers to a map, and returns the URI. `None` if the texts of its parts, one after the other, mean another origin, to
     /// which the token must not be sent: the authority of `https://api.example.com` and the path `*` is `api.example.com*`.
     fn unpack_texts(&self, headers: &mut HeaderMap) -> Option<Uri> {
-        let mut rest = self.text.bytes()?;
-        let uri = split(&mut rest, self.uri)?;
-        let origin = uri.get(..self.origin)?;
+        let texts = if self.lengths.all > USUAL_LENGTH { &self.long } else { self.short.as_slice() };
+        let mut rest = texts.get(..self.lengths.all)?;
+        let uri = split(&mut rest, self.lengths.uri)?;
+        let origin = uri.get(..self.lengths.origin)?;
         let uri = Uri::try_from(uri).ok().filter(|uri| has_origin(uri, origin))?;
         while !rest.is_empty() {
             let prefix = u64::from_ne_bytes(*split(&mut rest, PREFIX)?.first_chunk()?);
-            let (name_length, value_length) = ((prefix & !SENSITIVE) >> 32, prefix & u64::from(u32::MAX));
+            let (name_length, value_length) = ((prefix & !SENSITIVE) >> NAME, prefix & ((1 << NAME) - 1));
             let (name_length, value_length) = (usize::try_from(name_length).ok()?, usize::try_from(value_length).ok()?);
-            let is_sensitive = prefix & SENSITIVE != 0;
             let name = HeaderName::from_bytes(split(&mut rest, name_length)?).ok()?;
             let mut value = HeaderValue::from_bytes(split(&mut rest, value_length)?).ok()?;
-            value.set_sensitive(is_sensitive);
+            value.set_sensitive(prefix & SENSITIVE != 0);
             headers.append(name, value);
         }
         Some(uri)
@@ -119,36 +131,59 @@ impl SavedHead {
     #[inline]
     pub(super) fn clear(&mut self) {
         self.extensions = Extensions::new();
-        if self.text.length > USUAL_LENGTH {
-            self.text.long = Vec::new();
+        if self.lengths.all > USUAL_LENGTH {
+            self.long = Vec::new();
         }
     }
 }
 
-impl Text {
+/// Writes the texts to this memory; `None` if they do not fit.
+#[expect(clippy::inline_always, reason = "a call with the results in memory would cost a sixth of it")]
+#[inline(always)]
+fn write(uri: &Uri, headers: &HeaderMap, memory: &mut [u8]) -> Option<Lengths> {
+    let size = memory.len();
+    let mut rest = Rest(memory);
+    match uri.scheme_str() {
+        None => {}
+        Some("https") => rest.put(b"https://")?,
+        Some(scheme) => {
+            rest.put(scheme.as_bytes())?;
+            rest.put(b"://")?;
+        }
+    }
+    rest.put(uri.authority().map_or("", Authority::as_str).as_bytes())?;
+    let origin = size - rest.0.len();
+    rest.put(uri.path_and_query().map_or("", PathAndQuery::as_str).as_bytes())?;
+    let uri = size - rest.0.len();
+    for (name, value) in headers {
+        if *name == AUTHORIZATION {
+            continue;
+        }
+        let (name, is_sensitive, value) = (name.as_str().as_bytes(), value.is_sensitive(), value.as_bytes());
+        rest.put(&prefix(name.len(), value.len(), is_sensitive).to_ne_bytes())?;
+        rest.put(name)?;
+        rest.put(value)?;
+    }
+    Some(Lengths { origin, uri, all: size - rest.0.len() })
+}
+
+#[inline]
+fn prefix(name: usize, value: usize, is_sensitive: bool) -> u64 {
+    let [name, value] = [name, value].map(|length| u64::try_from(length).unwrap_or(u64::MAX));
+    (u64::from(is_sensitive) * SENSITIVE) | (name << NAME) | value
+}
+
+/// The rest of the memory for texts.
+struct Rest<'a>(&'a mut [u8]);
+
+impl Rest<'_> {
+    /// Copies the bytes to the beginning, and keeps what follows. `None` if they do not fit.
     #[inline]
-    fn push(&mut self, bytes: &[u8]) {
-        let end = self.length + bytes.len();
-        match self.first.get_mut(self.length..end) {
-            Some(place) => place.copy_from_slice(bytes),
-            None => self.push_to_long(bytes),
-        }
-        self.length = end;
-    }
-
-    #[cold]
-    fn push_to_long(&mut self, bytes: &[u8]) {
-        // The first time, those from before are in the other place.
-        if let Some(first) = self.first.get(..self.length) {
-            self.long.clear();
-            self.long.reserve(2 * USUAL_LENGTH + bytes.len());
-            self.long.extend_from_slice(first);
-        }
-        self.long.extend_from_slice(bytes);
-    }
-
-    fn bytes(&self) -> Option<&[u8]> {
-        self.first.get(..self.length).or_else(|| self.long.get(..self.length))
+    fn put(&mut self, bytes: &[u8]) -> Option<()> {
+        let (place, rest) = mem::take(&mut self.0).split_at_mut_checked(bytes.len())?;
+        place.copy_from_slice(bytes);
+        self.0 = rest;
+        Some(())
     }
 }
 
@@ -170,7 +205,7 @@ fn split<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+    use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
     use proptest::prelude::*;
 
     use super::SavedHead;
@@ -180,9 +215,13 @@ mod tests {
         let mut saved = SavedHead::default();
         let mut long = HeaderMap::new();
         long.insert("cookie", HeaderValue::from_bytes(&[b'a'; 2_000]).unwrap());
-        saved.pack_texts(&Uri::from_static("https://other.example.com/a"), &long);
-        saved.pack_texts(uri, headers);
+        pack(&mut saved, &Uri::from_static("https://other.example.com/a"), &long);
+        pack(&mut saved, uri, headers);
         saved
+    }
+
+    fn pack(saved: &mut SavedHead, uri: &Uri, headers: &HeaderMap) {
+        saved.pack_parts(&Method::GET, Version::HTTP_11, &Extensions::new(), uri, headers);
     }
 
     #[test]
@@ -210,6 +249,31 @@ mod tests {
             let uri = Uri::builder().scheme("https").authority(authority).path_and_query("*").build().unwrap();
             assert_eq!(uri.authority().unwrap(), authority);
             assert_eq!(packed(&uri, &HeaderMap::new()).unpack_texts(&mut HeaderMap::new()), None);
+        }
+    }
+
+    #[test]
+    fn the_authorization_header_is_not_saved_since_each_token_sets_it() {
+        let mut headers = HeaderMap::new();
+        headers.append("authorization", HeaderValue::from_static("Bearer a"));
+        headers.append("accept", HeaderValue::from_static("*/*"));
+        headers.append("authorization", HeaderValue::from_static("Basic b"));
+        let (saved, mut unpacked) = (packed(&Uri::from_static("/a"), &headers), HeaderMap::new());
+        saved.unpack_texts(&mut unpacked).unwrap();
+        headers.remove("authorization");
+        assert_eq!(unpacked, headers);
+    }
+
+    #[test]
+    fn texts_of_any_length_around_the_usual_one_are_unpacked_as_they_were() {
+        for length in 400..600 {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-long", HeaderValue::from_bytes(&vec![b'a'; length]).unwrap());
+            headers.append("x-last", HeaderValue::from_static("b"));
+            let mut unpacked = HeaderMap::new();
+            let uri = Uri::from_static("https://api.example.com/invoices");
+            assert_eq!(packed(&uri, &headers).unpack_texts(&mut unpacked), Some(uri));
+            assert_eq!(unpacked, headers);
         }
     }
 

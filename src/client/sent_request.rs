@@ -1,10 +1,11 @@
 //! [`SentRequest`]: the data that is kept of a request until it is answered.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::mem;
 use std::sync::Arc;
 
 use http::Request;
+use http::header::AUTHORIZATION;
 
 use super::access_token::AccessToken;
 use super::saved_head::SavedHead;
@@ -22,14 +23,36 @@ pub(super) struct SentRequest {
     head: SavedHead,
 }
 
-/// How many are left on each thread for the next requests. If more are on their way, memory is allocated for each. They keep their
-/// token until a request with another one takes them.
-const MAX_SPARE: usize = 16;
+/// How many are left on each thread for the next requests, besides the first. If more are on their way, memory is allocated for each.
+/// They keep their token until a request with another one takes them.
+const MAX_OTHERS: usize = 15;
+
+/// What requests of a thread have left to the next ones.
+struct Spare {
+    /// In a place of its own, since a vector takes more instructions.
+    first: Cell<Option<Box<SentRequest>>>,
+    #[expect(clippy::vec_box, reason = "they are used in their box")]
+    others: RefCell<Vec<Box<SentRequest>>>,
+}
 
 thread_local! {
     /// Allocating memory, and counting one more user of the token, would take a fifth of the time of a call.
-    #[expect(clippy::vec_box, reason = "they are used in their box")]
-    static SPARE: RefCell<Vec<Box<SentRequest>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: Spare = const { Spare { first: Cell::new(None), others: RefCell::new(Vec::new()) } };
+}
+
+impl Spare {
+    #[cold]
+    fn take_other(&self) -> Option<Box<SentRequest>> {
+        self.others.borrow_mut().pop()
+    }
+
+    #[cold]
+    fn keep_other(&self, sent: Box<SentRequest>) {
+        let mut others = self.others.borrow_mut();
+        if others.len() < MAX_OTHERS {
+            others.push(sent);
+        }
+    }
 }
 
 impl SentRequest {
@@ -37,12 +60,15 @@ impl SentRequest {
     #[inline]
     pub(super) fn new(token: &AccessToken, source: Option<Arc<dyn TokenSource>>) -> Box<Self> {
         // A thread that ends has no memory left for others.
-        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+        let spare = SPARE.try_with(|spare| spare.first.take().or_else(|| spare.take_other())).ok().flatten();
         let mut sent = spare.unwrap_or_else(|| Self::allocate(token));
         if !sent.token.is_same(token) {
             sent.token = token.clone();
         }
-        sent.source = source;
+        // It had none, which saves looking for one to drop.
+        if source.is_some() {
+            sent.source = source;
+        }
         sent
     }
 
@@ -51,10 +77,15 @@ impl SentRequest {
         Box::new(Self { token: token.clone(), source: None, was_refused: false, head: SavedHead::default() })
     }
 
-    /// Saves the head of the request, so that it can be sent once more.
-    #[inline]
-    pub(super) fn save<B>(&mut self, request: &Request<B>) {
-        self.head.pack(request);
+    /// Adds the token to the request. Saves the rest of its head, if it may be sent once more.
+    // Inlined, it would leave the call of the inner service something to drop; see `Started`. The head is saved last: the copy of the
+    // request, which is next, waits until the header is written.
+    #[inline(never)]
+    pub(super) fn prepare<B>(&mut self, request: &mut Request<B>, is_saved: bool) {
+        request.headers_mut().insert(AUTHORIZATION, self.token.header().clone());
+        if is_saved {
+            self.head.pack(request);
+        }
     }
 
     /// Makes the saved request once more, with this body; `None` if a part of it cannot be made again. It can be made only once.
@@ -92,9 +123,8 @@ impl SentRequest {
         self.was_refused = false;
         self.head.clear();
         let _ = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < MAX_SPARE {
-                spare.push(self);
+            if let Some(other) = spare.first.replace(Some(self)) {
+                spare.keep_other(other);
             }
         });
     }

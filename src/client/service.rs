@@ -46,7 +46,7 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let mut sent = match self.tokens.start(request.uri(), request.headers()) {
+        let sent = match self.tokens.start(request.uri(), request.headers()) {
             Ok(Some(sent)) => sent,
             Ok(None) => {
                 // The instance that is ready goes with the request, and its clone stays here.
@@ -64,11 +64,9 @@ where
                 (request, body) = keep_body(&self.repeat, request);
             }
         }
-        if body.is_some() {
-            sent.save(&request);
-        }
-        sent.token().authorize(request.headers_mut());
+        sent.prepare(&mut request, body.is_some());
+        let call = self.inner.call(request);
         let again = R::REPEATS.then(|| self.inner.clone());
-        ResponseFuture::calling(self.inner.call(request), sent, body, again, self.repeat.clone())
+        ResponseFuture::calling(call, self.tokens.take_started(), body, again, self.repeat.clone())
     }
 }

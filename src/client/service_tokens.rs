@@ -9,6 +9,7 @@ use super::origin::{ForbiddenDestination, Origins};
 use super::ready_tokens::KeptToken;
 use super::sent_request::SentRequest;
 use super::token_source::{TokenFuture, TokenSource};
+use crate::debug_fields::debug_fields;
 
 /// The part of a service that does not depend on the types of its requests and of the inner service.
 #[derive(Clone, Debug)]
@@ -16,11 +17,26 @@ pub(super) struct ServiceTokens {
     source: LayerSource,
     origins: Arc<Origins>,
     kept: KeptToken,
+    started: Started,
 }
+
+/// The request that is about to be sent. While the inner service is called, it is here instead of in a variable: then the caller has
+/// nothing to drop if that call panics, and the compiler has the inner future written to its place instead of moving it there.
+#[derive(Default)]
+struct Started(Option<Box<SentRequest>>);
+
+/// The clone of a service has started no request.
+impl Clone for Started {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+debug_fields!(Started, |this| { is_some: this.0.is_some() });
 
 impl ServiceTokens {
     pub(super) fn new(source: LayerSource, origins: Arc<Origins>) -> Self {
-        Self { source, origins, kept: KeptToken::default() }
+        Self { source, origins, kept: KeptToken::default(), started: Started::default() }
     }
 
     /// Checks where a request goes, and starts it with a token that may be sent now. `None` if none is there without waiting.
@@ -28,10 +44,17 @@ impl ServiceTokens {
         &mut self,
         uri: &Uri,
         headers: &HeaderMap,
-    ) -> Result<Option<Box<SentRequest>>, ForbiddenDestination> {
+    ) -> Result<Option<&mut SentRequest>, ForbiddenDestination> {
         self.origins.check(uri, headers)?;
         let source = &self.source;
-        Ok(source.ready(&mut self.kept).map(|token| SentRequest::new(token, source.for_request())))
+        let Some(token) = source.ready(&mut self.kept) else { return Ok(None) };
+        Ok(Some(self.started.0.insert(SentRequest::new(token, source.for_request()))))
+    }
+
+    /// Takes the request that was started last.
+    #[inline]
+    pub(super) fn take_started(&mut self) -> Option<Box<SentRequest>> {
+        self.started.0.take()
     }
 
     /// Returns a token that may be sent, and the handle on its source for one request.

@@ -17,7 +17,7 @@ use super::token_request::TokenQuery;
 use super::transport::LIMITS;
 use crate::audience::Audience;
 use crate::client_authentication::ClientAuthentication;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SharedClock};
 use crate::crypto::{Random, SystemRandom};
 use crate::debug_fields::debug_fields;
 use crate::event::EventSender;
@@ -67,7 +67,7 @@ pub struct ClientCredentials {
     margin: Duration,
     assumed_life: Option<Duration>,
     max_scopes: Option<Scopes>,
-    clock: Arc<dyn Clock>,
+    clock: SharedClock,
     random: Arc<dyn Random>,
     events: Option<EventSender>,
 }
@@ -95,7 +95,7 @@ impl ClientCredentials {
             margin: MARGIN,
             assumed_life: None,
             max_scopes: None,
-            clock: Arc::new(SystemClock),
+            clock: SharedClock::System,
             random: Arc::new(SystemRandom),
             events: None,
         }
@@ -222,7 +222,7 @@ impl ClientCredentials {
 
     /// Sets where the time comes from: the system by default.
     pub fn clock(self, clock: impl Clock) -> Self {
-        Self { clock: Arc::new(clock), ..self }
+        Self { clock: SharedClock::new(clock), ..self }
     }
 
     /// Sets where the jitter and the `jti` of assertions come from: the system by default.

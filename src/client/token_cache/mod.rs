@@ -102,7 +102,12 @@ impl Tokens {
         if entry.ready.update(kept, entry.client.clock()) {
             return kept.token();
         }
-        entry.reusable(self.now()).map(|token| kept.replace(token))
+        Self::reusable_kept(entry, kept)
+    }
+
+    #[cold]
+    fn reusable_kept<'a>(entry: &Arc<Entry>, kept: &'a mut KeptToken) -> Option<&'a AccessToken> {
+        entry.reusable(entry.client.now()).map(|token| kept.replace(token))
     }
 
     pub(super) async fn token(&self) -> Outcome {
