@@ -2,6 +2,7 @@
 
 mod rfc3339;
 
+use std::any::Any;
 use std::fmt;
 use std::fs::Metadata;
 use std::num::NonZero;
@@ -43,39 +44,31 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that is shared, and whose ticks are cheap to read.
+/// A clock that is shared. That of the system has ticks, which are cheap to read.
 #[derive(Clone, Debug)]
 pub(crate) enum SharedClock {
     System,
     Other(Arc<dyn Clock>),
 }
 
-/// The number of a tick of a [`SharedClock`]: between two readings of the same one, at most 20 ms have passed. Time during which a
-/// machine was suspended does not count: in the first 20 ms after that, it can be the tick from before.
+/// A tick of the system's coarse clock, which advances every few milliseconds: between two readings of the same one, at most 20 ms have
+/// passed. Time during which a machine was suspended does not count: in the first 20 ms after that, it can be the tick from before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tick(NonZero<u64>);
 
 impl SharedClock {
     pub(crate) fn new(clock: impl Clock) -> Self {
-        Self::Other(Arc::new(clock))
+        if (&clock as &dyn Any).is::<SystemClock>() { Self::System } else { Self::Other(Arc::new(clock)) }
     }
 
-    /// Returns the current tick. The system's coarse clock, which advances every few milliseconds, is read in a fifth of the time that
-    /// the wall clock takes.
+    /// Returns the current tick in a fifth of the time that the wall clock takes. Other clocks than that of the system have none.
     #[inline]
-    pub(crate) fn tick(&self) -> Tick {
-        let number = match self {
-            Self::System => coarsetime::Instant::now_without_cache_update().as_ticks(),
-            Self::Other(clock) => nanoseconds(clock.now()),
-        };
-        Tick(NonZero::<u64>::MIN.saturating_add(number))
+    pub(crate) fn tick(&self) -> Option<Tick> {
+        match self {
+            Self::System => NonZero::new(coarsetime::Instant::now_without_cache_update().as_ticks()).map(Tick),
+            Self::Other(_) => None,
+        }
     }
-}
-
-/// Returns a number of nanoseconds that differs from that of any other time within some 500 years.
-fn nanoseconds(time: SystemTime) -> u64 {
-    let of = |span: Duration| span.as_secs().wrapping_mul(1_000_000_000).wrapping_add(span.subsec_nanos().into());
-    time.duration_since(UNIX_EPOCH).map_or_else(|before| of(before.duration()).wrapping_neg(), of)
 }
 
 impl Clock for SharedClock {
@@ -235,9 +228,9 @@ impl UnixTime {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-    use super::{Clock as _, LATEST, ManualClock, UnixTime, later};
+    use super::{Clock as _, LATEST, ManualClock, SharedClock, SystemClock, UnixTime, later};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -254,6 +247,16 @@ mod tests {
         let last = UnixTime::from_secs(i64::MAX.unsigned_abs()).unwrap();
         assert_eq!(last.after(SECOND), last);
         assert_eq!(later(last.to_system(), Duration::MAX), last.to_system());
+    }
+
+    #[test]
+    fn a_tick_of_the_system_ends_and_other_clocks_have_none() {
+        let clock = SharedClock::new(SystemClock);
+        let (first, start) = (clock.tick().unwrap(), Instant::now());
+        while clock.tick() == Some(first) {
+            assert!(start.elapsed() < SECOND, "the tick does not end");
+        }
+        assert_eq!(SharedClock::new(ManualClock::at(UNIX_EPOCH)).tick(), None);
     }
 
     #[test]

@@ -138,7 +138,7 @@ where
         let this = self.as_mut().project();
         let StateProjection::Calling { call } = this.state.project() else { return self.proceed(None, cx) };
         // Most requests take only this path, and all other steps are in functions of their own. No reference to the output is passed to a
-        // function, so that the compiler moves the answer once less, and each time in the same pieces: the processor waits where it
+        // function that is not inlined, so that the compiler moves the answer once less, and each time in the same pieces: the processor waits where it
         // reads a piece that was written as two.
         let output = call.poll(cx);
         let is_plain =

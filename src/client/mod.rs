@@ -4,9 +4,9 @@
 //! 1. A token is refreshed in the background once 72 to 80 % of its life has passed, when a request needs it then. Callers wait
 //!    only if there is no token that can be reused. One request for a token is in flight for each set of scopes and resources,
 //!    in a task of its own: a caller that is cancelled ends nothing.
-//! 2. An expired token is never sent. The remaining life is checked when the token is attached, by the wall clock (see
-//!    [`Clock::recent`](crate::clock::Clock::recent)) and the monotonic clock, with a margin (5 s, at most a tenth of the life). A token with less than 1 s left, or of unknown life, is
-//!    given only to the callers that waited for it.
+//! 2. An expired token is never sent. The remaining life is checked when the token is attached, by the wall clock and the monotonic
+//!    clock, with a margin (5 s, at most a tenth of the life). With the clock of the system, requests within the same 20 ms share one
+//!    check. A token with less than 1 s left, or of unknown life, is given only to the callers that waited for it.
 //! 3. A refused token is replaced and never sent again. A 401 with `error="invalid_token"`, a 401 without any challenge, and a gRPC answer
 //!    with only the status `UNAUTHENTICATED` refuse it. The request is repeated at most once, with a new token, if its body
 //!    allows that. Tokens that were accepted before are replaced at once, up to 20 in a row and then one per second. Of tokens that are

@@ -2,20 +2,13 @@
 
 use std::mem;
 use std::sync::PoisonError;
-use std::time::{Duration, SystemTime};
-
-use tokio::time::Instant;
 
 use super::access_token::AccessToken;
 use super::concurrency::{AtomicU64, Mutex, MutexGuard, Ordering, cores, next_number, thread_number};
-use crate::clock::{Clock, Moment, SharedClock, Tick, later};
+use crate::clock::{Moment, SharedClock, SystemClock, Tick};
 
 /// More threads than this share slots.
 const MAX_SLOTS: usize = 16;
-
-/// For so long after a check by both clocks, the wall clock alone shows that a token is fresh. A wall clock that shows an earlier time
-/// than at that check was set back, and causes another one.
-const CHECKED_FOR: Duration = Duration::from_secs(1);
 
 /// One copy of the token per core. Sending a token writes to the counters of its memory, and cores that write to the same
 /// memory wait for each other.
@@ -31,15 +24,12 @@ pub(super) struct ReadyToken {
 #[repr(align(128))]
 struct Slot(Mutex<Option<Checked>>);
 
-/// A token, and when it is known to be fresh.
+/// A token, and the tick of the system's clock at which it was last found to be fresh. Most requests are made at the same tick as the
+/// request before.
 #[derive(Clone, Debug)]
 struct Checked {
     token: AccessToken,
-    /// At this tick of the clock. Most requests are made at the same one as the request before.
     at: Option<Tick>,
-    /// Between these wall times.
-    from: SystemTime,
-    until: SystemTime,
 }
 
 /// The token that a service sent last. Its next request uses it without a lock.
@@ -77,7 +67,8 @@ impl ReadyToken {
 
     /// Returns this thread's copy, if it is fresh.
     pub(super) fn get(&self, clock: &SharedClock) -> Option<AccessToken> {
-        Some(self.checked(clock.tick(), clock)?.token)
+        let tick = clock.tick();
+        Some(self.checked(tick, own_time(tick, clock))?.token)
     }
 
     /// Returns whether the token is fresh, and is the one that a service has kept from then on.
@@ -86,24 +77,25 @@ impl ReadyToken {
         let tick = clock.tick();
         // Read before the copies: a change in between causes another look at them.
         let number = self.number.load(Ordering::Acquire);
-        let is_known = kept.number == number && kept.checked.as_ref().is_some_and(|checked| checked.at == Some(tick));
-        is_known || self.refill(kept, number, tick, clock)
+        let is_same = kept.number == number;
+        (is_same && kept.checked.as_ref().is_some_and(|checked| checked.is_known(tick)))
+            || self.refill(kept, number, tick, clock)
     }
 
     #[cold]
-    fn refill(&self, kept: &mut KeptToken, number: u64, tick: Tick, clock: &dyn Clock) -> bool {
-        let is_known =
-            kept.number == number && kept.checked.as_mut().is_some_and(|checked| checked.is_known(tick, clock));
-        if !is_known {
-            *kept = KeptToken { checked: self.checked(tick, clock), number };
+    fn refill(&self, kept: &mut KeptToken, number: u64, tick: Option<Tick>, clock: &SharedClock) -> bool {
+        let now = own_time(tick, clock);
+        let is_fresh = kept.number == number && kept.checked.as_mut().is_some_and(|checked| checked.check(tick, now));
+        if !is_fresh {
+            *kept = KeptToken { checked: self.checked(tick, now), number };
         }
         kept.checked.is_some()
     }
 
-    fn checked(&self, tick: Tick, clock: &dyn Clock) -> Option<Checked> {
+    fn checked(&self, tick: Option<Tick>, now: Option<Moment>) -> Option<Checked> {
         let mut slot = lock(&self.slot(thread_number()).0);
         let checked = slot.as_mut()?;
-        (checked.is_known(tick, clock) || checked.check(tick, clock)).then(|| checked.clone())
+        (checked.is_known(tick) || checked.check(tick, now)).then(|| checked.clone())
     }
 
     #[expect(clippy::indexing_slicing, reason = "the number of slots is a power of two, so the index is smaller")]
@@ -127,28 +119,26 @@ impl ReadyToken {
 
 impl Checked {
     fn new(token: AccessToken) -> Self {
-        Self { token, at: None, from: SystemTime::UNIX_EPOCH, until: SystemTime::UNIX_EPOCH }
+        Self { token, at: None }
     }
 
-    /// Returns whether the token is fresh by what was found before.
-    fn is_known(&mut self, tick: Tick, clock: &dyn Clock) -> bool {
-        if self.at != Some(tick) && (self.from..self.until).contains(&clock.now()) {
-            self.at = Some(tick);
-        }
-        self.at == Some(tick)
+    /// Returns whether the token is fresh by an earlier check at this tick.
+    #[inline]
+    fn is_known(&self, tick: Option<Tick>) -> bool {
+        tick.is_some() && self.at == tick
     }
 
-    /// Returns whether the token is fresh by both clocks.
-    #[cold]
-    fn check(&mut self, tick: Tick, clock: &dyn Clock) -> bool {
-        let wall = clock.now();
-        let now = Moment { wall, monotonic: Instant::now() };
-        let left = self.token.lifetime().map(|lifetime| lifetime.until_refresh(now)).unwrap_or_default();
-        self.from = wall;
-        self.until = later(wall, left.min(CHECKED_FOR));
-        self.at = (!left.is_zero()).then_some(tick);
-        !left.is_zero()
+    /// Returns whether the token is fresh by both clocks, at this time or that of the system.
+    fn check(&mut self, tick: Option<Tick>, now: Option<Moment>) -> bool {
+        let is_fresh = self.token.is_fresh(now.unwrap_or_else(|| Moment::now(&SystemClock)));
+        self.at = tick.filter(|_| is_fresh);
+        is_fresh
     }
+}
+
+/// Returns the time by a clock without ticks, which is asked once and not under a lock, since it may be code of the application.
+fn own_time(tick: Option<Tick>, clock: &SharedClock) -> Option<Moment> {
+    tick.is_none().then(|| Moment::now(clock))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,5 +1,7 @@
 //! Which token a thread gets without waiting.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::advance;
@@ -7,7 +9,7 @@ use tokio::time::advance;
 use super::access_token::AccessToken;
 use super::lifetime::Lifetime;
 use super::ready_tokens::{KeptToken, ReadyToken};
-use crate::clock::{Clock as _, ManualClock, Moment, SharedClock};
+use crate::clock::{Clock, ManualClock, Moment, SharedClock, SystemClock};
 
 fn clock() -> ManualClock {
     ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000))
@@ -74,11 +76,58 @@ async fn a_token_is_fresh_until_either_clock_says_otherwise() {
         advance(seconds(1)).await;
         assert!(get(&ready, &clock).is_none());
     }
-    // The wall clock stands still from one second after the check on.
+    // The wall clock stands still.
     fresh_token();
-    clock.advance(seconds(1));
     advance(seconds(480)).await;
     assert!(get(&ready, &clock).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_does_not_keep_a_token_beyond_its_time_if_the_wall_clock_stands_still() {
+    let (ready, clock) = (ReadyToken::new(), clock());
+    let mut service = KeptToken::default();
+    ready.set(Some(&token("a", &clock)));
+    assert!(kept(&ready, &mut service, &clock).is_some());
+    advance(Duration::from_secs(480)).await;
+    assert!(kept(&ready, &mut service, &clock).is_none());
+}
+
+/// At the first look and at those that follow at the same tick.
+#[test]
+fn a_token_that_has_ended_by_the_clock_of_the_system_is_not_given() {
+    let ready = ReadyToken::new();
+    let now = Moment::now(&SystemClock);
+    let past = Moment { wall: now.wall - Duration::from_secs(480), ..now };
+    let lifetime = |requested| Lifetime::new(requested, Duration::from_secs(600), Duration::from_secs(5), 0.0);
+    for (requested, is_fresh) in [(past, false), (now, true), (past, false)] {
+        ready.set(Some(&AccessToken::new("a", Some(lifetime(requested)), None, None).unwrap()));
+        let mut service = KeptToken::default();
+        for _ in 0..100 {
+            assert_eq!(ready.get(&SharedClock::System).is_some(), is_fresh);
+            assert_eq!(ready.update(&mut service, &SharedClock::System), is_fresh);
+        }
+    }
+}
+
+/// A clock that asks the tokens of which it is the clock, once.
+#[derive(Debug)]
+struct Reentrant(Arc<ReadyToken>, AtomicBool);
+
+impl Clock for Reentrant {
+    fn now(&self) -> SystemTime {
+        if !self.1.swap(true, Ordering::Relaxed) {
+            self.0.get(&SharedClock::System);
+        }
+        clock().now()
+    }
+}
+
+#[test]
+fn a_clock_of_the_application_is_not_asked_under_a_lock() {
+    let ready = Arc::new(ReadyToken::new());
+    ready.set(Some(&token("a", &clock())));
+    let reentrant = SharedClock::new(Reentrant(ready.clone(), AtomicBool::new(false)));
+    assert!(ready.get(&reentrant).is_some());
 }
 
 /// The token that a service gets, if it is fresh.

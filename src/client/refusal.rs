@@ -29,7 +29,8 @@ pub(super) fn is_plain_success(status: StatusCode, headers: &HeaderMap) -> bool 
 /// It looks at each header, which takes less time than hashing the name, unless there are dozens.
 #[inline]
 fn has_grpc_type(headers: &HeaderMap) -> bool {
-    headers.iter().any(|(name, value)| *name == CONTENT_TYPE && value.as_bytes().starts_with(b"application/grpc"))
+    let media_type = headers.iter().find(|(name, _)| **name == CONTENT_TYPE);
+    media_type.is_some_and(|(_, value)| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Returns whether the answer refuses the token, so that another token may help, and what it says about the token.
@@ -234,6 +235,8 @@ mod tests {
         assert!(!refuses(200, &[("content-type", "application/json"), ("grpc-status", "16")]));
         let other = ("www-authenticate", r#"Bearer error="insufficient_scope""#);
         assert!(!refuses(200, &[grpc, ("grpc-status", "16"), other]));
+        // Only the first media type counts.
+        assert!(!refuses(200, &[("content-type", "application/json"), grpc, ("grpc-status", "16")]));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use http::header::AUTHORIZATION;
 use http::uri::{Authority, PathAndQuery};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
-/// Method, URI, headers and extensions of a request, except for `Authorization`, which each token sets. To clone the URI and each header would take an allocation or a shared counter
-/// each, so their texts are copied, one after the other.
+/// Method, URI, headers and extensions of a request, except for `Authorization`, which the next token sets. To clone the URI and the
+/// headers would take an allocation or a shared counter for each of them, so their texts are copied, one after the other.
 pub(super) struct SavedHead {
     method: Method,
     version: Version,
@@ -37,7 +37,7 @@ const USUAL_LENGTH: usize = 512;
 const PREFIX: usize = size_of::<u64>();
 
 /// The place of the length of the name, which has at most 16 bits. Those below are for the length of the value: no memory has more.
-const NAME: u32 = 47;
+const NAME_SHIFT: u32 = 47;
 
 /// The bit for a value that is sensitive.
 const SENSITIVE: u64 = 1 << 63;
@@ -117,7 +117,7 @@ impl SavedHead {
         let uri = Uri::try_from(uri).ok().filter(|uri| has_origin(uri, origin))?;
         while !rest.is_empty() {
             let prefix = u64::from_ne_bytes(*split(&mut rest, PREFIX)?.first_chunk()?);
-            let (name_length, value_length) = ((prefix & !SENSITIVE) >> NAME, prefix & ((1 << NAME) - 1));
+            let (name_length, value_length) = ((prefix & !SENSITIVE) >> NAME_SHIFT, prefix & ((1 << NAME_SHIFT) - 1));
             let (name_length, value_length) = (usize::try_from(name_length).ok()?, usize::try_from(value_length).ok()?);
             let name = HeaderName::from_bytes(split(&mut rest, name_length)?).ok()?;
             let mut value = HeaderValue::from_bytes(split(&mut rest, value_length)?).ok()?;
@@ -170,7 +170,7 @@ fn write(uri: &Uri, headers: &HeaderMap, memory: &mut [u8]) -> Option<Lengths> {
 #[inline]
 fn prefix(name: usize, value: usize, is_sensitive: bool) -> u64 {
     let [name, value] = [name, value].map(|length| u64::try_from(length).unwrap_or(u64::MAX));
-    (u64::from(is_sensitive) * SENSITIVE) | (name << NAME) | value
+    (u64::from(is_sensitive) * SENSITIVE) | (name << NAME_SHIFT) | value
 }
 
 /// The rest of the memory for texts.
@@ -275,6 +275,19 @@ mod tests {
             assert_eq!(packed(&uri, &headers).unpack_texts(&mut unpacked), Some(uri));
             assert_eq!(unpacked, headers);
         }
+    }
+
+    #[test]
+    fn the_longest_name_and_a_long_value_are_unpacked_as_they_were() {
+        let mut headers = HeaderMap::new();
+        let mut value = HeaderValue::from_bytes(&vec![b'v'; 100_000]).unwrap();
+        value.set_sensitive(true);
+        headers.append(HeaderName::from_bytes(&vec![b'n'; 65_535]).unwrap(), value);
+        headers.append("accept", HeaderValue::from_static("*/*"));
+        let mut unpacked = HeaderMap::new();
+        packed(&Uri::from_static("/a"), &headers).unpack_texts(&mut unpacked).unwrap();
+        assert_eq!(format!("{unpacked:?}"), format!("{headers:?}"));
+        assert_eq!(unpacked, headers);
     }
 
     proptest! {

@@ -65,7 +65,8 @@ impl SentRequest {
         if !sent.token.is_same(token) {
             sent.token = token.clone();
         }
-        // It had none, which saves looking for one to drop.
+        // `end` took what the request before had.
+        debug_assert!(sent.source.is_none() && !sent.was_refused);
         if source.is_some() {
             sent.source = source;
         }
@@ -78,8 +79,8 @@ impl SentRequest {
     }
 
     /// Adds the token to the request. Saves the rest of its head, if it may be sent once more.
-    // Inlined, it would leave the call of the inner service something to drop; see `Started`. The head is saved last: the copy of the
-    // request, which is next, waits until the header is written.
+    // Inlined, it would leave the call of the inner service something to drop; see `Started`. The copy of the request, which is next,
+    // has to wait for the new header, so the head is saved meanwhile.
     #[inline(never)]
     pub(super) fn prepare<B>(&mut self, request: &mut Request<B>, is_saved: bool) {
         request.headers_mut().insert(AUTHORIZATION, self.token.header().clone());
@@ -127,5 +128,25 @@ impl SentRequest {
                 spare.keep_other(other);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AccessToken, MAX_OTHERS, SPARE, SentRequest};
+
+    #[test]
+    fn requests_that_end_leave_16_to_the_next_ones_on_their_thread() {
+        let token = AccessToken::bearer("a").unwrap();
+        std::thread::spawn(move || {
+            let all: Vec<_> = (0..100).map(|_| SentRequest::new(&token, None)).collect();
+            all.into_iter().for_each(SentRequest::end);
+            SPARE.with(|spare| {
+                assert_eq!(spare.others.borrow().len(), MAX_OTHERS);
+                assert!(spare.first.take().is_some());
+            });
+        })
+        .join()
+        .unwrap();
     }
 }

@@ -41,6 +41,7 @@ where
     type Future = ResponseFuture<S, B, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        self.tokens.clear();
         self.inner.poll_ready(cx).map_err(|error| CallError::Call(error.into()))
     }
 
@@ -65,6 +66,7 @@ where
             }
         }
         sent.prepare(&mut request, body.is_some());
+        // The clone for a repetition is made afterwards, so that there is less to drop if the call panics.
         let call = self.inner.call(request);
         let again = R::REPEATS.then(|| self.inner.clone());
         ResponseFuture::calling(call, self.tokens.take_started(), body, again, self.repeat.clone())

@@ -20,8 +20,9 @@ pub(super) struct ServiceTokens {
     started: Started,
 }
 
-/// The request that is about to be sent. While the inner service is called, it is here instead of in a variable: then the caller has
-/// nothing to drop if that call panics, and the compiler has the inner future written to its place instead of moving it there.
+/// The request that is about to be sent. While the inner service is called, it is here instead of in a variable. If nothing else has to
+/// be dropped when that call panics, which depends on the type of the body, the compiler has the inner future written to its place
+/// instead of moving it there. After a panic, it stays here until [`ServiceTokens::clear`].
 #[derive(Default)]
 struct Started(Option<Box<SentRequest>>);
 
@@ -49,6 +50,12 @@ impl ServiceTokens {
         let source = &self.source;
         let Some(token) = source.ready(&mut self.kept) else { return Ok(None) };
         Ok(Some(self.started.0.insert(SentRequest::new(token, source.for_request()))))
+    }
+
+    /// Drops the request of a call that panicked.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.started.0 = None;
     }
 
     /// Takes the request that was started last.

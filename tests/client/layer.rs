@@ -1,9 +1,10 @@
 //! The treatment of one request by the layer.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use tower::{BoxError, Layer as _, Service, ServiceExt as _, service_fn};
 use tower_client_credentials::ClientCredentialsLayer;
@@ -125,6 +126,78 @@ async fn the_repeated_request_equals_the_first_one_except_for_its_token() {
     );
     assert_eq!(format!("{:?}", first.5), format!("{:?}", second.5));
     assert_eq!(first.4, Some(Marker(1)));
+}
+
+/// A part of a request that shows how many hold it.
+#[derive(Clone, Debug)]
+struct Held(Arc<()>);
+
+/// The method, the URI, the headers and an extension of a request, without its token.
+type Parts = (Method, Uri, HeaderMap, bool);
+
+/// Records requests, refuses the first token for the path `/refused`, and panics for `/panic`.
+fn recording(
+    seen: &Arc<Mutex<Vec<Parts>>>,
+) -> impl Service<Request<Full<Bytes>>, Response = Response<()>, Error = BoxError> + Clone {
+    let seen = seen.clone();
+    service_fn(move |request: Request<Full<Bytes>>| {
+        let path = request.uri().path().to_owned();
+        assert_ne!(path, "/panic", "as the test wants it");
+        let (head, _) = request.into_parts();
+        let mut headers = head.headers;
+        headers.remove("authorization").unwrap();
+        let mut seen = seen.lock().unwrap();
+        let is_first = seen.iter().all(|(_, uri, ..)| uri.path() != path);
+        seen.push((head.method, head.uri, headers, head.extensions.get::<Held>().is_some()));
+        let mut response = Response::new(());
+        if path == "/refused" && is_first {
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+        }
+        async { Ok(response) }
+    })
+}
+
+/// The next request on a thread uses the memory of the one before, which may have belonged to another service.
+#[tokio::test(start_paused = true)]
+async fn a_repeated_request_has_nothing_of_the_request_before() {
+    let (seen, world) = (Arc::default(), world());
+    let source = world.source();
+    source.token().await.unwrap();
+    let own = AccessToken::bearer("of-another-source").unwrap();
+    let other = ClientCredentialsLayer::from_source(own, API).unwrap().layer(recording(&seen));
+    let mut service = ClientCredentialsLayer::from_source(source, API).unwrap().layer(recording(&seen));
+    let (mut other, held) = (other, Held(Arc::default()));
+    for length in [10, 2_000] {
+        seen.lock().unwrap().clear();
+        let mut long = request("/accepted");
+        long.headers_mut().insert("x-long", "a".repeat(length).parse().unwrap());
+        long.extensions_mut().insert(held.clone());
+        assert_eq!(other.call(long).await.unwrap().status(), 200);
+        let get = Request::get(format!("{API}/refused")).header("accept", "*/*").body(Full::default()).unwrap();
+        assert_eq!(service.call(get).await.unwrap().status(), 200);
+        let seen = seen.lock().unwrap();
+        let [_, first, second] = &seen[..] else { panic!("{} calls", seen.len()) };
+        assert_eq!((first, first.3), (second, false));
+    }
+    assert_eq!(Arc::strong_count(&held.0), 1);
+    assert_eq!(world.token_requests(), 3, "the first token, and another one after each refusal");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_whose_inner_service_panicked_keeps_nothing_of_the_request() {
+    let (seen, source) = (Arc::default(), world().source());
+    source.token().await.unwrap();
+    let mut service = ClientCredentialsLayer::from_source(source, API).unwrap().layer(recording(&seen));
+    let held = Held(Arc::default());
+    let mut panicking = request("/panic");
+    panicking.extensions_mut().insert(held.clone());
+    catch_unwind(AssertUnwindSafe(|| drop(service.call(panicking)))).unwrap_err();
+    service.ready().await.unwrap();
+    assert_eq!(Arc::strong_count(&held.0), 1);
+    assert_eq!(service.call(request("/refused")).await.unwrap().status(), 200);
+    let seen = seen.lock().unwrap();
+    let [first, second] = &seen[..] else { panic!("{} calls", seen.len()) };
+    assert_eq!(first, second);
 }
 
 #[tokio::test(start_paused = true)]
