@@ -99,9 +99,9 @@ fn a_token_that_has_ended_by_the_clock_of_the_system_is_not_given() {
     let now = Moment::now(&SystemClock);
     let past = Moment { wall: now.wall - Duration::from_secs(480), ..now };
     let lifetime = |requested| Lifetime::new(requested, Duration::from_secs(600), Duration::from_secs(5), 0.0);
+    let mut service = KeptToken::default();
     for (requested, is_fresh) in [(past, false), (now, true), (past, false)] {
         ready.set(Some(&AccessToken::new("a", Some(lifetime(requested)), None, None).unwrap()));
-        let mut service = KeptToken::default();
         for _ in 0..100 {
             assert_eq!(ready.get(&SharedClock::System).is_some(), is_fresh);
             assert_eq!(ready.update(&mut service, &SharedClock::System), is_fresh);

@@ -235,6 +235,7 @@ mod tests {
         assert!(!refuses(200, &[("content-type", "application/json"), ("grpc-status", "16")]));
         let other = ("www-authenticate", r#"Bearer error="insufficient_scope""#);
         assert!(!refuses(200, &[grpc, ("grpc-status", "16"), other]));
+        assert!(refuses(200, &[("date", "now"), grpc, ("grpc-status", "16")]));
         // Only the first media type counts.
         assert!(!refuses(200, &[("content-type", "application/json"), grpc, ("grpc-status", "16")]));
     }

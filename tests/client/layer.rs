@@ -173,6 +173,7 @@ async fn a_repeated_request_has_nothing_of_the_request_before() {
         long.headers_mut().insert("x-long", "a".repeat(length).parse().unwrap());
         long.extensions_mut().insert(held.clone());
         assert_eq!(other.call(long).await.unwrap().status(), 200);
+        assert_eq!(Arc::strong_count(&held.0), 1, "the memory that is left holds nothing of the application");
         let get = Request::get(format!("{API}/refused")).header("accept", "*/*").body(Full::default()).unwrap();
         assert_eq!(service.call(get).await.unwrap().status(), 200);
         let seen = seen.lock().unwrap();
