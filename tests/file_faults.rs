@@ -848,7 +848,7 @@ async fn a_client_that_an_older_copy_of_the_file_enables_again_is_named_and_its_
     fs::rename(&copy, &file).unwrap();
     until("it is live", || async { store.find(&ClientId::from_static("restored-deleted")).await.unwrap().is_some() })
         .await;
-    // The line follows the change of what is in use.
+    // The line is written after the change takes effect.
     until("it is logged", || async { has_logged("the file enables clients that were disabled or deleted") }).await;
     assert!(has_logged("restored-disabled") && has_logged("restored-deleted") && !has_logged("always-there"));
     tokio::time::sleep(Duration::from_millis(600)).await;

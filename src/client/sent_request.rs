@@ -23,7 +23,7 @@ pub(super) struct SentRequest {
     head: SavedHead,
 }
 
-/// How many are left on each thread for the next requests, besides the first. If more are on their way, memory is allocated for each.
+/// How many are left on each thread for the next requests, in addition to the first. If more are on their way, memory is allocated for each.
 /// They keep their token until a request with another one takes them.
 const MAX_OTHERS: usize = 15;
 

@@ -164,16 +164,16 @@ async fn a_repeated_request_has_nothing_of_the_request_before() {
     let source = world.source();
     source.token().await.unwrap();
     let own = AccessToken::bearer("of-another-source").unwrap();
-    let other = ClientCredentialsLayer::from_source(own, API).unwrap().layer(recording(&seen));
+    let mut other = ClientCredentialsLayer::from_source(own, API).unwrap().layer(recording(&seen));
     let mut service = ClientCredentialsLayer::from_source(source, API).unwrap().layer(recording(&seen));
-    let (mut other, held) = (other, Held(Arc::default()));
+    let held = Held(Arc::default());
     for length in [10, 2_000] {
         seen.lock().unwrap().clear();
         let mut long = request("/accepted");
         long.headers_mut().insert("x-long", "a".repeat(length).parse().unwrap());
         long.extensions_mut().insert(held.clone());
         assert_eq!(other.call(long).await.unwrap().status(), 200);
-        assert_eq!(Arc::strong_count(&held.0), 1, "the memory that is left holds nothing of the application");
+        assert_eq!(Arc::strong_count(&held.0), 1, "the memory for the next request keeps no extensions");
         let get = Request::get(format!("{API}/refused")).header("accept", "*/*").body(Full::default()).unwrap();
         assert_eq!(service.call(get).await.unwrap().status(), 200);
         let seen = seen.lock().unwrap();
